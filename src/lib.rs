@@ -8,5 +8,7 @@
 //! | Room | What it is |
 //! |---|---|
 //! | [`model`] | the nouns, valid by construction |
+//! | [`config`] | the files, parsed into checked settings; every mistake at once |
 
+pub mod config;
 pub mod model;
