@@ -9,6 +9,8 @@
 //! |---|---|
 //! | [`model`] | the nouns, valid by construction |
 //! | [`config`] | the files, parsed into checked settings; every mistake at once |
+//! | [`pages`] | what a visitor reads when a walk ends early, waits, or is over |
 
 pub mod config;
 pub mod model;
+pub mod pages;
