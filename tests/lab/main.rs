@@ -1,1 +1,84 @@
-fn main() {}
+//! `kerbgate-lab`: a real Active Directory, real backends and an Entra ID that is not, on loopback.
+//!
+//! In: a folder. Out: a running world whose addresses are in `lab.json` (and `demo.json`) there.
+//! One process stays, the [`keeper`]; everything else is its child and ends with it.
+//! An example target: it may use the development dependencies and is in no release artefact.
+
+#![allow(
+    unreachable_pub,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for developers: it exports nothing and talks to a terminal"
+)]
+
+mod address;
+mod apache;
+mod demo;
+mod facts;
+mod folder;
+mod keeper;
+mod pki;
+mod processes;
+mod samba;
+mod trouble;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::trouble::Trouble;
+use crate::up::Wanted;
+
+#[derive(Parser)]
+#[command(about = "A Kerbgate laboratory on loopback: Active Directory, backends, Entra ID emulator")]
+enum Command {
+    /// Bring the lab up, or find it running; returns when it is ready.
+    #[command(alias = "ad")]
+    Up(Wanted),
+    /// Stop the lab of this folder, and whatever an earlier one left behind.
+    Down {
+        /// The lab's folder.
+        #[arg(long, default_value = ".lab")]
+        dir: PathBuf,
+    },
+    /// Say whether the lab of this folder runs.
+    Status {
+        /// The lab's folder.
+        #[arg(long, default_value = ".lab")]
+        dir: PathBuf,
+    },
+    /// What `up` starts in the background.
+    #[command(hide = true)]
+    Keep(Wanted),
+}
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    match run(command) {
+        Ok(code) => code,
+        Err(trouble) => {
+            eprintln!("kerbgate-lab: {trouble}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Trouble> {
+    match command {
+        Command::Up(wanted) => in_runtime(up::up(&wanted)),
+        Command::Down { dir } => in_runtime(up::down(&dir)),
+        Command::Status { dir } => up::status(&dir),
+        Command::Keep(wanted) => in_runtime(up::keep(wanted)),
+    }
+}
+
+// One thread: children end with the thread that started them.
+fn in_runtime<T>(work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Trouble::new(format!("start the runtime: {error}")))?;
+    runtime.block_on(work)
+}
