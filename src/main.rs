@@ -1,1 +1,2 @@
+//! Kerbgate's binary.
 fn main() {}

@@ -160,7 +160,9 @@ pub fn write_summary(
             json!({"name": name, "url": format!("https://{id}.localhost:{}/", ports.gateway), "sso": sso})
         })
         .collect();
-    let people: Vec<Value> = people::listed()
+    let people: Vec<Value> = people::everybody()
+        .into_iter()
+        .filter(|person| !person.load)
         .map(|person| json!({"login": person.login, "what": person.what}))
         .collect();
     let pids: serde_json::Map<String, Value> = services

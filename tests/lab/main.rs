@@ -14,12 +14,15 @@
 mod address;
 mod apache;
 mod demo;
+mod echo;
 mod facts;
 mod folder;
 mod keeper;
+mod people;
 mod pki;
 mod processes;
 mod samba;
+mod serve;
 mod trouble;
 mod up;
 
@@ -49,6 +52,8 @@ enum Command {
         #[arg(long, default_value = ".lab")]
         dir: PathBuf,
     },
+    /// A backend that believes identity headers and echoes what it got.
+    Echo(echo::Args),
     /// What `up` starts in the background.
     #[command(hide = true)]
     Keep(Wanted),
@@ -70,6 +75,7 @@ fn run(command: Command) -> Result<ExitCode, Trouble> {
         Command::Up(wanted) => in_runtime(up::up(&wanted)),
         Command::Down { dir } => in_runtime(up::down(&dir)),
         Command::Status { dir } => up::status(&dir),
+        Command::Echo(args) => ended(echo::run(args)),
         Command::Keep(wanted) => in_runtime(up::keep(wanted)),
     }
 }
@@ -81,4 +87,10 @@ fn in_runtime<T>(work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Tr
         .build()
         .map_err(|error| Trouble::new(format!("start the runtime: {error}")))?;
     runtime.block_on(work)
+}
+
+fn ended(result: Result<(), serve::Failure>) -> Result<ExitCode, Trouble> {
+    result
+        .map(|()| ExitCode::SUCCESS)
+        .map_err(|error| Trouble::new(error.to_string()))
 }

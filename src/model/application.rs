@@ -1,0 +1,214 @@
+//! A published application: where it is, who may enter, and how it learns who came.
+
+use std::time::Duration;
+
+use url::Url;
+use uuid::Uuid;
+
+use super::names::AppId;
+use super::names::HostName;
+use super::names::Spn;
+
+/// One published application, complete and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Application {
+    /// Short name: the configuration file's stem.
+    pub id: AppId,
+    /// Name shown to people.
+    pub name: String,
+    /// The host under which people reach it.
+    pub host: HostName,
+    /// The path prefix under which people reach it, `/` or `/…/`.
+    pub prefix: String,
+    /// `https://host[:port]/prefix`: what a browser's address bar shows.
+    pub published_url: Url,
+    /// The servers that answer; at least one.
+    pub backends: Vec<Backend>,
+    /// Whether the backend sees the published host (`Host`) or its own.
+    pub keep_host: bool,
+    /// Who may enter.
+    pub access: Access,
+    /// How the backend learns who came.
+    pub sso: Sso,
+    /// Limits in time and size.
+    pub limits: Limits,
+    /// Audiences of access tokens accepted from API clients; empty = no bearer tokens.
+    pub bearer_audiences: Vec<String>,
+}
+
+/// One server of an application.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Backend {
+    /// `http(s)://host[:port]/prefix/`.
+    pub url: Url,
+    /// Connect here instead of resolving the URL's host.
+    pub address: Option<std::net::SocketAddr>,
+}
+
+/// Who may enter: deny first, then allow, otherwise no.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// What happens to guests.
+    pub guests: Guests,
+    /// Any fitting rule lets in.
+    pub allow: Vec<Rule>,
+    /// Any fitting rule keeps out, whatever `allow` says.
+    pub deny: Vec<Rule>,
+    /// Home tenants external people may come from; empty = any.
+    pub home_tenants: Vec<Uuid>,
+}
+
+/// What an application does with guests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guests {
+    /// No guest enters.
+    #[default]
+    Deny,
+    /// Guests with an account enter.
+    Existing,
+    /// A guest without an account gets one on the first visit.
+    Provision,
+}
+
+/// One condition on a person; all of its parts must fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// An app role's value.
+    pub role: Option<String>,
+    /// A group's object id.
+    pub group: Option<Uuid>,
+    /// A home tenant.
+    pub home_tenant: Option<Uuid>,
+    /// A kind of person.
+    pub kind: Option<Kind>,
+    /// One single person's object id.
+    pub person: Option<Uuid>,
+}
+
+/// Kinds of people: origin and user type are two separate facts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Everybody who could sign in.
+    Anyone,
+    /// Entra calls them a guest.
+    Guest,
+    /// Entra calls them a member.
+    Member,
+    /// They sign in at another tenant or provider.
+    External,
+    /// A member who signs in at our own tenant.
+    Employee,
+}
+
+/// How the backend learns who came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sso {
+    /// A Negotiate token in the person's name (Integrated Windows Authentication).
+    Kerberos(KerberosSso),
+    /// Identity headers.
+    Headers(HeaderSso),
+    /// Nothing: the backend signs people in by itself.
+    None,
+}
+
+/// Settings of Kerberos sign-on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KerberosSso {
+    /// The SPN, one for each backend in order (a template has been filled in).
+    pub spns: Vec<Spn>,
+    /// When the token is sent.
+    pub send: SendToken,
+    /// How the token is wrapped.
+    pub wrap: Wrap,
+    /// Whether an answer's token must prove the backend's identity.
+    pub mutual: bool,
+}
+
+/// When a Negotiate token is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendToken {
+    /// With each request, before the backend asks.
+    Preemptive,
+    /// After the backend answered 401.
+    OnChallenge,
+}
+
+/// How a Kerberos token is wrapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrap {
+    /// In SPNEGO (RFC 4178): what almost every backend expects.
+    Spnego,
+    /// The bare Kerberos token.
+    Raw,
+}
+
+/// Settings of header sign-on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderSso {
+    /// Header name and where its value comes from.
+    pub headers: Vec<(http::HeaderName, HeaderValueFrom)>,
+    /// Whether a signed assertion is sent as well.
+    pub assertion: bool,
+    /// Whether an on-premises account is looked up (and made) for the person.
+    pub account: bool,
+}
+
+/// Where an identity header's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderValueFrom {
+    /// The object id.
+    ObjectId,
+    /// The tenant id.
+    TenantId,
+    /// The display name, UTF-8 percent-encoded where it is not visible ASCII.
+    DisplayName,
+    /// The e-mail claim: display only, possibly unverified.
+    Email,
+    /// The cloud UPN claim.
+    Upn,
+    /// App roles, separated by commas.
+    Roles,
+    /// Group object ids, separated by commas.
+    Groups,
+    /// The on-premises `sAMAccountName`.
+    Sam,
+    /// The on-premises UPN.
+    AccountUpn,
+    /// The on-premises SID.
+    Sid,
+}
+
+impl HeaderValueFrom {
+    /// True when the value is only known after the mapping.
+    #[must_use]
+    pub const fn needs_account(self) -> bool {
+        matches!(self, Self::Sam | Self::AccountUpn | Self::Sid)
+    }
+}
+
+/// Limits of one application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Time to connect, TLS included.
+    pub connect: Duration,
+    /// Time from the sent request to the answer's first byte.
+    pub first_byte: Duration,
+    /// Longest silence within a body, either way.
+    pub idle: Duration,
+    /// Largest request body in bytes; 0 = no limit.
+    pub max_body: u64,
+}
+
+impl Application {
+    /// True when a request needs an on-premises account before it can go on.
+    #[must_use]
+    pub fn needs_account(&self) -> bool {
+        match &self.sso {
+            Sso::Kerberos(_) => true,
+            Sso::Headers(headers) => {
+                headers.account || headers.headers.iter().any(|(_, from)| from.needs_account())
+            }
+            Sso::None => false,
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Time as a value that is handed down, so that a test owns it.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+/// Where "now" comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// The machine's clock.
+    #[default]
+    System,
+    /// Always the same instant, in seconds since the Unix epoch.
+    Fixed(i64),
+}
+
+impl Clock {
+    /// Now, in whole seconds since the Unix epoch (the unit of every JWT and of every record in the store).
+    #[must_use]
+    pub fn unix(self) -> i64 {
+        match self {
+            Self::System => OffsetDateTime::now_utc().unix_timestamp(),
+            Self::Fixed(seconds) => seconds,
+        }
+    }
+
+    /// Now, plus `span`, in whole seconds since the Unix epoch.
+    #[must_use]
+    pub fn unix_after(self, span: Duration) -> i64 {
+        self.unix()
+            .saturating_add(i64::try_from(span.as_secs()).unwrap_or(i64::MAX))
+    }
+}

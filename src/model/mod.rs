@@ -1,0 +1,13 @@
+//! The nouns of the house, valid by construction.
+//!
+//! Data without opinions: what a person, an application, a claim set or a denial *is*. No I/O and
+//! no verbs of the corridor; every room may import this one, and it imports none.
+
+pub mod account;
+pub mod application;
+pub mod body;
+pub mod claims;
+pub mod clock;
+pub mod names;
+pub mod secret;
+pub mod stop;
