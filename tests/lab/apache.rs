@@ -188,7 +188,8 @@ impl Apache<'_> {
                  GssapiCredStore keytab:{}/keytabs/{keytab}.keytab\n    \
                  GssapiAllowedMech krb5\n    GssapiConnectionBound {bound}\n    \
                  Require valid-user\n    \
-                 Header always set X-Remote-User \"expr=%{{REMOTE_USER}}\"\n",
+                 Header always set X-Remote-User \"expr=%{{REMOTE_USER}}\" \
+                 \"expr=-n %{{REMOTE_USER}}\"\n",
                 self.root().display()
             )
         };
@@ -275,7 +276,7 @@ LogLevel warn
 LogFormat "%{%FT%T}t.%{msec_frac}t %v %a:%{remote}p user=%u \"%r\" %>s %b keepalive=%k id=%{X-Request-Id}i" who
 CustomLog @LOGS@/apache-access.log who
 
-TypesConfig /etc/mime.types
+TypesConfig /dev/null
 DocumentRoot @ROOT@/pages
 <Directory />
   Require all denied
@@ -288,6 +289,10 @@ LuaCodeCache forever
 <LocationMatch "^/(|echo(/.*)?|redirect|cookie|status|slow)$">
   LuaMapHandler .* @ROOT@/echo.lua handle
 </LocationMatch>
+<Location "/cookie">
+  Header always add Set-Cookie "plain=1; Path=/"
+  Header always add Set-Cookie "expr=scoped=2; Domain=%{SERVER_NAME}; Path=/cookie; HttpOnly"
+</Location>
 <LocationMatch "^/(whoami|landed|big|static/)">
   ForceType text/plain
 </LocationMatch>

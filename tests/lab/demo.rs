@@ -1,6 +1,7 @@
 //! The programs of our own in a lab: the header application always; for the demo also the Entra
 //! emulator and Kerbgate itself with a configuration written for this lab.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -59,6 +60,17 @@ impl DemoPorts {
     pub fn issuer(self) -> String {
         format!("https://entra.localhost:{}/{TENANT}/v2.0", self.entra)
     }
+}
+
+/// What Entra Connect would have brought into the cloud: the SID of each synchronized person.
+pub fn sids_by_login(facts: &Facts) -> BTreeMap<String, String> {
+    people::everybody()
+        .into_iter()
+        .filter_map(|person| {
+            let sid = facts.accounts.sids.get(&person.onprem_account?)?;
+            Some((person.login, sid.clone()))
+        })
+        .collect()
 }
 
 /// Starts the header application on the lab's address.

@@ -38,7 +38,7 @@ pub struct Facts {
     pub keytabs: Keytabs,
     pub backends: Backends,
     pub accounts: Accounts,
-    /// SIDs by account name alone, the form the Entra emulator reads.
+    /// SIDs of the synchronized people by login: what the Entra emulator reads.
     pub sids_file: PathBuf,
     pub logs: PathBuf,
 }

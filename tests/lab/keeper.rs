@@ -147,7 +147,7 @@ async fn start(
     services.push(service);
     record(folder, services)?;
     let facts = facts(folder, &samba, &pki, &ports, wiki)?;
-    folder.write_json("sids.json", &facts.accounts.sids)?;
+    folder.write_json("sids.json", &demo::sids_by_login(&facts))?;
     if let Some(demo_ports) = &plan.demo {
         step("starting the Entra emulator");
         services.push(demo::start_entra(folder, &facts, demo_ports).await?);

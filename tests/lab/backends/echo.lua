@@ -93,10 +93,8 @@ local function redirect(r)
   r.status = 302
 end
 
--- /cookie: what an old application sets
+-- /cookie: what an old application sets (two cookies, by apache.conf: a Lua table holds one)
 local function cookie(r)
-  r.err_headers_out:add('Set-Cookie', 'plain=1; Path=/')
-  r.err_headers_out:add('Set-Cookie', 'scoped=2; Domain=' .. r.server_name .. '; Path=/cookie')
   r.content_type = 'text/plain'
   r:write('cookies set\n')
 end
@@ -114,7 +112,7 @@ local function slow(r)
   r.content_type = 'text/plain'
   r:write('first\n')
   r:flush()
-  r:sleep(wait / 1000)
+  os.execute(string.format('sleep %.3f', wait / 1000))
   r:write('second\n')
 end
 
