@@ -143,7 +143,7 @@ async fn connection(
     router: Router,
     number: Connection,
 ) {
-    let _ = stream.set_nodelay(true);
+    drop(stream.set_nodelay(true));
     match tls {
         None => speak(stream, router, number).await,
         Some(tls) => {

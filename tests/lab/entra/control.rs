@@ -434,7 +434,7 @@ async fn mint(State(emulator): State<Arc<Emulator>>, body: Bytes) -> Answer {
         }
         None => Object::new(),
     };
-    let token = world.seal(claims, Object::new(), &seal).map_err(bad)?;
+    let token = world.seal(claims, &Object::new(), &seal).map_err(bad)?;
     Ok(Json(json!({ "token": token })))
 }
 

@@ -305,12 +305,12 @@ impl Emulator {
         let world = self.world();
         let account = world.account(id).ok_or_else(|| No::missing(id))?;
         Ok(self.strings(
-            account
+            &account
                 .person
                 .groups
                 .iter()
                 .map(|group| json!(group))
-                .collect(),
+                .collect::<Vec<_>>(),
         ))
     }
 

@@ -53,6 +53,12 @@ use crate::serve::{Bound, Common, Failure, block_on};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(flatten)]
+    options: Box<Options>,
+}
+
+#[derive(clap::Args, Debug)]
+struct Options {
+    #[command(flatten)]
     common: Common,
     /// URL under which clients see the emulator; `{port}` becomes the bound port.
     #[arg(long)]
@@ -127,10 +133,10 @@ impl Emulator {
 
 /// Serves until told to end.
 pub fn run(args: Args) -> Result<(), Failure> {
-    block_on(serve(args))
+    block_on(serve(*args.options))
 }
 
-async fn serve(args: Args) -> Result<(), Failure> {
+async fn serve(args: Options) -> Result<(), Failure> {
     let bound = Bound::new(&args.common).await?;
     let port = bound.address()?.port().to_string();
     let public_url = args.public_url.replace("{port}", &port);
@@ -140,7 +146,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
         .await
 }
 
-async fn emulator(args: Args, public_url: String) -> Result<Emulator, Failure> {
+async fn emulator(args: Options, public_url: String) -> Result<Emulator, Failure> {
     let sids: BTreeMap<String, String> = match &args.people_sids {
         Some(path) => {
             let text = std::fs::read(path).map_err(|error| told(path, &error))?;

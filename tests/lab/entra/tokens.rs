@@ -62,7 +62,7 @@ pub enum Sign {
 
 impl World {
     /// Signs `claims`, with the differences of `seal`.
-    pub fn seal(&self, claims: Object, header: Object, seal: &Seal) -> Result<String, String> {
+    pub fn seal(&self, claims: Object, header: &Object, seal: &Seal) -> Result<String, String> {
         let key = match &seal.kid {
             Some(kid) => self
                 .keys
@@ -76,7 +76,7 @@ impl World {
         head.insert("typ".into(), json!("JWT"));
         head.insert("alg".into(), json!(algorithm));
         head.insert("kid".into(), json!(key.kid));
-        let mut head = merged(head, &header);
+        let mut head = merged(head, header);
         match seal.sign {
             Sign::None => {
                 head.insert("alg".into(), json!("none"));
@@ -219,15 +219,13 @@ impl Emulator {
         }
         let seal = Seal::default();
         if resource != Resource::Graph {
-            return world.seal(claims, header, &seal).unwrap_or_default();
+            return world.seal(claims, &header, &seal).unwrap_or_default();
         }
         // Graph's tokens are nobody else's to check: the nonce is hashed before signing, so
         // the signature does not verify over what is sent.
         let nonce = random(24);
         header.insert("nonce".into(), json!(sha256(&nonce)));
-        let token = world
-            .seal(claims, header.clone(), &seal)
-            .unwrap_or_default();
+        let token = world.seal(claims, &header, &seal).unwrap_or_default();
         let (_, rest) = token.split_once('.').unwrap_or_default();
         let mut sent = Object::new();
         sent.insert("typ".into(), json!("JWT"));
