@@ -6,15 +6,20 @@
 
 #![allow(
     unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a program for developers: it exports nothing and talks to a terminal"
+    reason = "a program for developers: it exports nothing, talks to a terminal, and stops loudly"
 )]
 
 mod address;
 mod apache;
 mod demo;
 mod echo;
+mod entra;
 mod facts;
 mod folder;
 mod keeper;
@@ -52,6 +57,8 @@ enum Command {
         #[arg(long, default_value = ".lab")]
         dir: PathBuf,
     },
+    /// An emulator of Microsoft Entra ID and of the few Graph calls used.
+    Entra(Box<entra::Args>),
     /// A backend that believes identity headers and echoes what it got.
     Echo(echo::Args),
     /// What `up` starts in the background.
@@ -75,6 +82,7 @@ fn run(command: Command) -> Result<ExitCode, Trouble> {
         Command::Up(wanted) => in_runtime(up::up(&wanted)),
         Command::Down { dir } => in_runtime(up::down(&dir)),
         Command::Status { dir } => up::status(&dir),
+        Command::Entra(args) => ended(entra::run(*args)),
         Command::Echo(args) => ended(echo::run(args)),
         Command::Keep(wanted) => in_runtime(up::keep(wanted)),
     }
