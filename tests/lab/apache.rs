@@ -100,7 +100,7 @@ impl Apache<'_> {
         pages(&root)?;
         fs::copy(self.krb5_conf, root.join("krb5.conf")).because("krb5.conf for Apache")?;
         for file in [&self.tls.certificate, &self.tls.key] {
-            let name = file.file_name().unwrap_or(OsStr::new("missing"));
+            let name = file.file_name().unwrap_or_else(|| OsStr::new("missing"));
             fs::copy(file, root.join("tls").join(name)).because(file.display())?;
         }
         let ports = Ports::choose(self.address)?;

@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::address::free_port;
 use crate::facts::Facts;
 use crate::folder::Folder;
+use crate::gateway;
 use crate::people;
 use crate::processes::Service;
 use crate::trouble::Because;
@@ -34,17 +35,6 @@ pub const PUBLISHED: &[&str] = &[
     "127.0.0.1",
 ];
 
-/// Which file of application becomes which page of the demo.
-const APPS: [(&str, &str, &str); 3] = [
-    ("intranet", "Intranet", "kerberos (classic delegation)"),
-    ("timesheet", "Timesheet", "kerberos (resource-based delegation)"),
-    ("wiki", "Wiki", "headers"),
-];
-
-pub const TENANT: &str = "aaaaaaaa-0000-4000-8000-00000000000a";
-pub const CLIENT: &str = "cccccccc-0000-4000-8000-00000000000c";
-const CLIENT_SECRET: &str = "lab-client-secret-not-for-production";
-
 /// Ports that people type into a browser.
 #[derive(Clone, Copy, Debug)]
 pub struct DemoPorts {
@@ -58,7 +48,7 @@ impl DemoPorts {
     }
 
     pub fn issuer(self) -> String {
-        format!("https://entra.localhost:{}/{TENANT}/v2.0", self.entra)
+        gateway::issuer(self.entra)
     }
 }
 
@@ -110,7 +100,9 @@ pub async fn start_entra(
     let arguments: Vec<OsString> = vec![
         "entra".into(),
         "--listen".into(),
-        SocketAddr::from(([127, 0, 0, 1], ports.entra)).to_string().into(),
+        SocketAddr::from(([127, 0, 0, 1], ports.entra))
+            .to_string()
+            .into(),
         "--public-url".into(),
         format!("https://entra.localhost:{}", ports.entra).into(),
         "--cert".into(),
@@ -118,7 +110,7 @@ pub async fn start_entra(
         "--key".into(),
         facts.entra_key.clone().into(),
         "--client-secret".into(),
-        CLIENT_SECRET.into(),
+        gateway::CLIENT_SECRET.into(),
         "--redirect-uri".into(),
         ports.sign_in_url("/.kerbgate/callback").into(),
         "--logout-uri".into(),
@@ -166,7 +158,7 @@ pub fn write_summary(
     ports: &DemoPorts,
     services: &[Service],
 ) -> Result<(), Trouble> {
-    let apps: Vec<Value> = APPS
+    let apps: Vec<Value> = gateway::APPS
         .iter()
         .map(|(id, name, sso)| {
             json!({"name": name, "url": format!("https://{id}.localhost:{}/", ports.gateway), "sso": sso})
@@ -185,7 +177,10 @@ pub fn write_summary(
         .iter()
         .map(|service| (service.name.to_owned(), json!(service.log)))
         .collect();
-    logs.insert("apache-access".into(), json!(facts.logs.join("apache-access.log")));
+    logs.insert(
+        "apache-access".into(),
+        json!(facts.logs.join("apache-access.log")),
+    );
     logs.insert("keeper".into(), json!(facts.logs.join("keeper.log")));
     folder.write_json(
         "demo.json",
@@ -208,136 +203,17 @@ fn configuration(folder: &Folder) -> PathBuf {
 
 fn write_configuration(folder: &Folder, facts: &Facts, ports: DemoPorts) -> Result<(), Trouble> {
     let root = folder.path("kerbgate");
-    let apps = root.join("apps");
-    let state = root.join("state");
-    if state.exists() {
+    if root.exists() {
         // Sessions and shadow accounts of an earlier demo belong to a domain that is gone.
-        fs::remove_dir_all(&state).because(state.display())?;
+        fs::remove_dir_all(&root).because(root.display())?;
     }
-    for path in [&apps, &state] {
-        fs::create_dir_all(path).because(path.display())?;
-    }
-    let secret = root.join("client-secret");
-    fs::write(&secret, CLIENT_SECRET).because(secret.display())?;
-    let Facts {
-        base_dn, dc, address, realm, ..
-    } = facts;
-    let text = format!(
-        r#"# Written by kerbgate-lab for the demo; config/kerbgate.toml explains every key.
-[gateway]
-sign_in_url = "{sign_in}"
-applications = "apps"
-state_dir = "state"
-
-[listener]
-https = ["127.0.0.1:{port}"]
-
-[[listener.certificates]]
-chain = "{chain}"
-key = "{key}"
-
-[issuer]
-tenant = "{TENANT}"
-client_id = "{CLIENT}"
-client_secret_file = "client-secret"
-authority = "https://entra.localhost:{entra}/{TENANT}"
-issuer = "{issuer}"
-issuer_v1 = "https://entra.localhost:{entra}/sts/{TENANT}/"
-graph = "https://entra.localhost:{entra}/graph/v1.0"
-ca_file = "{ca}"
-
-[directory]
-realm = "{realm}"
-base_dn = "{base_dn}"
-servers = ["{dc}"]
-ca_file = "{ca}"
-bind = "kerberos"
-
-[mapping]
-account_bases = ["OU=Guests,{base_dn}", "OU=Staff,{base_dn}"]
-guests_ou = "OU=Guests,{base_dn}"
-groups_ou = "OU=Guest Groups,{base_dn}"
-
-[[mapping.groups]]
-role = "Intranet.User"
-ad_group = "CN=Intranet Users,OU=Guest Groups,{base_dn}"
-
-[[mapping.groups]]
-role = "Timesheet.User"
-ad_group = "CN=Timesheet Users,OU=Guest Groups,{base_dn}"
-
-[kerberos]
-principal = "svc-gateway@{realm}"
-keytab = "{keytab}"
-kdcs = ["{dc}"]
-
-[hosts]
-"{dc}" = "{address}"
-"intranet.contoso.test" = "{address}"
-"timesheet.contoso.test" = "{address}"
-"wiki.contoso.test" = "{wiki}"
-"entra.localhost" = "127.0.0.1"
-
-[pages]
-organization = "Contoso"
-support = "helpdesk@contoso.example"
-"#,
-        sign_in = ports.sign_in_url("/"),
-        port = ports.gateway,
-        entra = ports.entra,
-        issuer = ports.issuer(),
-        chain = facts.gateway_certificate.display(),
-        key = facts.gateway_key.display(),
-        ca = facts.ca.display(),
-        keytab = facts.keytabs.gateway.display(),
-        wiki = facts.backends.wiki.ip(),
-    );
-    let file = configuration(folder);
-    fs::write(&file, text).because(file.display())?;
-    for (id, name, _) in APPS {
-        let file = apps.join(format!("{id}.toml"));
-        fs::write(&file, application(id, name, facts, ports)).because(file.display())?;
-    }
-    Ok(())
-}
-
-fn application(id: &str, name: &str, facts: &Facts, ports: DemoPorts) -> String {
-    let (backend, sso) = match id {
-        "intranet" => (facts.backends.intranet, kerberos(id)),
-        "timesheet" => (facts.backends.timesheet, kerberos(id)),
-        _ => (facts.backends.wiki, HEADERS.to_owned()),
+    let world = gateway::World {
+        facts,
+        listen: SocketAddr::from(([127, 0, 0, 1], ports.gateway)),
+        entra_port: ports.entra,
     };
-    format!(
-        r#"name = "{name}"
-published_url = "https://{id}.localhost:{port}/"
-backend_urls = ["http://{id}.contoso.test:{backend}/"]
-
-[access]
-guests = "provision"
-allow = [
-    {{ role = "{name}.User" }},
-    {{ group = "99999999-0000-4000-8000-000000000001" }},
-    {{ kind = "employee" }},
-]
-
-{sso}"#,
-        port = ports.gateway,
-        backend = backend.port(),
-    )
+    gateway::write(&root, &world).because(root.display())
 }
-
-fn kerberos(id: &str) -> String {
-    format!("[sso.kerberos]\nspn = \"HTTP/{id}.contoso.test\"\n")
-}
-
-const HEADERS: &str = r#"[sso.headers]
-
-[sso.headers.set]
-X-Remote-User = "sam"
-X-Remote-Name = "display-name"
-X-Remote-Email = "email"
-X-Remote-Roles = "roles"
-"#;
 
 fn myself() -> Result<PathBuf, Trouble> {
     env::current_exe().because("find this program")

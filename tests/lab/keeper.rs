@@ -106,11 +106,7 @@ impl Stop {
     }
 }
 
-async fn start(
-    plan: &Plan,
-    address: Ipv4Addr,
-    services: &mut Vec<Service>,
-) -> Result<(), Trouble> {
+async fn start(plan: &Plan, address: Ipv4Addr, services: &mut Vec<Service>) -> Result<(), Trouble> {
     let folder = &plan.folder;
     let logs = folder.path("logs");
     let clock = Instant::now();

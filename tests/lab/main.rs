@@ -22,6 +22,7 @@ mod echo;
 mod entra;
 mod facts;
 mod folder;
+mod gateway;
 mod keeper;
 mod people;
 mod pki;
@@ -40,7 +41,9 @@ use crate::trouble::Trouble;
 use crate::up::Wanted;
 
 #[derive(Parser)]
-#[command(about = "A Kerbgate laboratory on loopback: Active Directory, backends, Entra ID emulator")]
+#[command(
+    about = "A Kerbgate laboratory on loopback: Active Directory, backends, Entra ID emulator"
+)]
 enum Command {
     /// Bring the lab up, or find it running; returns when it is ready.
     #[command(alias = "ad")]

@@ -73,7 +73,10 @@ impl Samba {
             .arg(format!("--targetdir={}", tree.display()))
             .args([&format!("--realm={REALM}"), "--domain=CONTOSO"])
             .args(["--host-name=dc1", &format!("--host-ip={}", self.address)])
-            .args(["--dns-backend=SAMBA_INTERNAL", "--adminpass=Admin.Pass.2026"])
+            .args([
+                "--dns-backend=SAMBA_INTERNAL",
+                "--adminpass=Admin.Pass.2026",
+            ])
             .args(["--function-level=2016", "--base-schema=2019"])
             .args(["--option=ad dc functional level = 2016", &interfaces])
             .arg("--option=bind interfaces only = yes")

@@ -55,9 +55,17 @@ impl Wanted {
     // Programs are part of it: after a new build, what runs is not what was asked for.
     fn recipe(&self) -> String {
         let lab = env::current_exe().unwrap_or_default();
-        let gateway = lab.parent().and_then(Path::parent).map(|at| at.join("kerbgate"));
+        let gateway = lab
+            .parent()
+            .and_then(Path::parent)
+            .map(|at| at.join("kerbgate"));
         let gateway = gateway.filter(|_| self.demo).unwrap_or_default();
-        format!("{:?} lab {} gateway {}", self.ports(), made(&lab), made(&gateway))
+        format!(
+            "{:?} lab {} gateway {}",
+            self.ports(),
+            made(&lab),
+            made(&gateway)
+        )
     }
 
     fn arguments(&self) -> Vec<String> {
@@ -184,7 +192,11 @@ pub fn status(dir: &Path) -> Result<ExitCode, Trouble> {
     println!("  KRB5_CONFIG={}", facts.krb5_conf.display());
     let started: Vec<Started> = folder.read_json("processes.json").unwrap_or_default();
     for process in started {
-        let state = if process.id.is_alive() { "runs" } else { "ended" };
+        let state = if process.id.is_alive() {
+            "runs"
+        } else {
+            "ended"
+        };
         println!("  {} {state}, process {}", process.name, process.id.pid);
     }
     Ok(ExitCode::SUCCESS)
