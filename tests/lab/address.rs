@@ -27,9 +27,18 @@ pub struct Claim {
 
 impl Claim {
     /// The address used before if it is free, else the next free one.
-    pub async fn take(before: Option<Ipv4Addr>) -> Result<Self, Trouble> {
+    ///
+    /// The search begins at a place that depends on the folder, so that two labs that come and go
+    /// do not take each other's address and find their domains made for another one.
+    pub async fn take(folder: &Path, before: Option<Ipv4Addr>) -> Result<Self, Trouble> {
         fs::create_dir_all(RUN).because(RUN)?;
-        let others = (1..=250).map(|n| Ipv4Addr::new(127, 53, n, 1));
+        let bytes = folder.as_os_str().as_encoded_bytes();
+        let first = bytes
+            .iter()
+            .fold(0_u32, |sum, byte| (sum * 31 + u32::from(*byte)) % 250);
+        let others = (first..first + 250)
+            .filter_map(|n| u8::try_from(n % 250 + 1).ok())
+            .map(|n| Ipv4Addr::new(127, 53, n, 1));
         for address in before.into_iter().chain(others) {
             let Some(lock) = locked(address)? else {
                 continue;

@@ -64,7 +64,7 @@ pub async fn keep(plan: &Plan) -> Result<(), Trouble> {
         },
     )?;
     let before: Option<Ipv4Addr> = folder.read_json("address.json");
-    let claim = Claim::take(before).await?;
+    let claim = Claim::take(folder.root(), before).await?;
     folder.write_json("address.json", &claim.address)?;
     let mut services = Vec::new();
     let mut ended = tokio::select! {
