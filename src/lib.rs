@@ -8,5 +8,7 @@
 //! | Room | What it is |
 //! |---|---|
 //! | [`model`] | the nouns, valid by construction |
+//! | [`kerberos`] | tickets in a person’s name: keytab, S4U, Negotiate tokens, KDC health, diagnosis |
 
+pub mod kerberos;
 pub mod model;
