@@ -72,6 +72,7 @@ impl Asker {
                     if self.kdcs.generation() == generation {
                         return Err(error);
                     }
+                    self.kdcs.settle().await;
                     self.once(work, step, who).await
                 }
                 other => {
@@ -88,6 +89,7 @@ impl Asker {
                     // The KDC is slow, or the queue long; another KDC would not help.
                     return first.await;
                 }
+                self.kdcs.settle().await;
                 let second = self.once(work, step, who);
                 tokio::pin!(second);
                 tokio::select! {

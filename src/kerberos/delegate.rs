@@ -356,17 +356,19 @@ async fn service_ticket(
             let target = Name::new(principal.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL))
                 .map_err(|raw| failed(raw.into()))?;
             let cred = own.evidence.open().map_err(failed)?;
-            let lifetime = prove(&cred, &target, &who, &to)?;
-            Ok((cred, target, lifetime))
+            let context = prove(&cred, &target, &who, &to)?;
+            let lifetime = context.lifetime().map_err(|raw| failed(raw.into()))?;
+            Ok((cred, target, lifetime, context))
         })
         .await;
-    let (cred, target, lifetime) = outcome.map_err(|error| match error {
-        Error::Gss(mut gss) => {
+    let (cred, target, lifetime, context) = outcome.map_err(|mut error| {
+        if let Error::Gss(gss) = &mut error {
             gss.evidence_forwardable = person.forwardable;
-            Error::Gss(gss)
         }
-        other => other,
+        error
     })?;
+    // While one context lives, libkrb5 keeps the parsed krb5.conf; else it parses it four times a token.
+    inner.anchor.get_or_init(|| Mutex::new(context));
     Ok(Arc::new(Ticket {
         cred,
         target,
@@ -377,7 +379,7 @@ async fn service_ticket(
 /// Fetches the service ticket with a context that is complete after one step, because only a complete one
 /// tells whose it is (a mutual one is complete after the backend's answer, too late). Its token is dropped;
 /// those that go out are made from the same credential.
-fn prove(cred: &Cred, target: &Name, client: &Principal, spn: &Spn) -> Result<Duration, Error> {
+fn prove(cred: &Cred, target: &Name, client: &Principal, spn: &Spn) -> Result<ClientCtx, Error> {
     let failed =
         |raw: libgssapi::error::Error| Error::gss(Step::S4u2Proxy, client, Some(spn), raw.into());
     let mut context = ClientCtx::new(
@@ -390,7 +392,7 @@ fn prove(cred: &Cred, target: &Name, client: &Principal, spn: &Spn) -> Result<Du
     // SECURITY: last look before anything leaves: whom will the backend see?
     let source = context.source_name().map_err(failed)?;
     same_person(Step::S4u2Proxy, client, &source)?;
-    context.lifetime().map_err(failed)
+    Ok(context)
 }
 
 /// The realm must be the same to the letter; the name may differ in the case of ASCII letters, because

@@ -42,8 +42,11 @@ pub(super) fn integer(value: u32) -> Vec<u8> {
     tlv(0x02, &bytes)
 }
 
-/// Splits the first element off `input`: its tag, its content, and what follows.
-pub(super) fn split(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+/// An element's tag, its content, and what follows it.
+pub(super) type Element<'a> = (u8, &'a [u8], &'a [u8]);
+
+/// Splits the first element off `input`.
+pub(super) fn split(input: &[u8]) -> Option<Element<'_>> {
     let (tag, rest) = input.split_first()?;
     let (first, rest) = rest.split_first()?;
     let (length, rest) = if *first < 0x80 {

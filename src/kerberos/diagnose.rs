@@ -52,7 +52,7 @@ pub struct Diagnosis {
     /// The coarse reason.
     pub kind: Kind,
     /// What has happened, in one sentence.
-    pub cause: &'static str,
+    pub cause: String,
     /// What to look at.
     pub check: String,
     /// Commands that fix it (PowerShell or Windows tools unless said otherwise); empty if there is none.
@@ -72,8 +72,7 @@ pub struct Row {
     offsets: &'static [u8],
     /// Names under which SSPI, event logs and Microsoft's pages know it.
     pub aliases: &'static [&'static str],
-    /// What has happened.
-    pub cause: &'static str,
+    cause: &'static str,
     check: &'static str,
     fix: &'static str,
 }
@@ -109,7 +108,7 @@ impl Row {
         Diagnosis {
             code: self.code,
             kind: self.kind,
-            cause: self.cause,
+            cause: names.fill(self.cause),
             check: names.fill(self.check),
             fix: names.fill(self.fix),
         }
@@ -200,10 +199,13 @@ fn row_of(error: &GssError) -> &'static Row {
     if error.step == S4u2Proxy && offset == BADOPTION && error.evidence_forwardable == Some(false) {
         return named("evidence-not-forwardable");
     }
+    row_at(error.step, offset).unwrap_or_else(|| named("kdc-refused"))
+}
+
+fn row_at(step: Step, offset: u8) -> Option<&'static Row> {
     ROWS.iter()
         .filter(|row| row.offsets.contains(&offset))
-        .find(|row| row.steps.is_empty() || row.steps.contains(&error.step))
-        .unwrap_or_else(|| named("kdc-refused"))
+        .find(|row| row.steps.is_empty() || row.steps.contains(&step))
 }
 
 fn named(code: &str) -> &'static Row {
@@ -469,7 +471,7 @@ const ROWS: &[Row] = &[
     Row {
         code: "spn-on-wrong-account",
         kind: Kind::TicketRefused,
-        steps: &[MutualAuth, BackendRefused],
+        steps: &[BackendRefused],
         offsets: &[31, 35, 41, 44, 45],
         aliases: &[
             "KRB_AP_ERR_MODIFIED",
@@ -516,7 +518,7 @@ const ROWS: &[Row] = &[
         code: "backend-unproved",
         kind: Kind::TicketRefused,
         steps: &[MutualAuth],
-        offsets: &[158],
+        offsets: &[31, 36, 41, 147, 158],
         aliases: &["KRB5_MUTUAL_FAILED"],
         cause: "the backend took the ticket but did not prove that it holds the service's key",
         check: "whether something between us and the backend answers in its place; whether the backend sends WWW-Authenticate with its 200",

@@ -48,10 +48,8 @@ pub fn environment(runtime_dir: &Path) -> Vec<(String, String)> {
 /// A variable of [`environment`] is not as it must be, or a default credential was found all the same.
 pub fn assert_isolated() -> Result<(), Error> {
     let conf = env::var_os("KRB5_CONFIG").map(PathBuf::from);
-    let runtime_dir = conf
-        .as_deref()
-        .and_then(Path::parent)
-        .unwrap_or(Path::new(""));
+    let none = Path::new("");
+    let runtime_dir = conf.as_deref().and_then(Path::parent).unwrap_or(none);
     for (name, wanted) in environment(runtime_dir) {
         let found = env::var(&name).unwrap_or_default();
         if found != wanted {

@@ -41,11 +41,15 @@ pub mod spnego;
 mod tgt;
 mod workers;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::Weak;
 use std::time::Duration;
 
+use libgssapi::context::ClientCtx;
 use tokio::time::sleep;
 
 use crate::model::names::Principal;
@@ -149,13 +153,21 @@ pub struct Delegator {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     realm: Realm,
     asker: Asker,
     keeper: Keeper,
     kdcs: Arc<Kdcs>,
     people: People,
+    anchor: OnceLock<Mutex<ClientCtx>>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("realm", &self.realm)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the room is doing.
@@ -218,6 +230,7 @@ impl Delegator {
             keeper,
             kdcs,
             people: People::new(people),
+            anchor: OnceLock::new(),
         });
         runtime.spawn(watch_kdcs(Arc::downgrade(&inner)));
         runtime.spawn(tend_ticket(Arc::downgrade(&inner)));

@@ -24,6 +24,9 @@ use super::error::Error;
 use super::ffi::Portable;
 use super::tgt::Tgt;
 
+/// Where a ticket is or will be: whoever comes first fetches it, the others wait for it.
+type Slot = Arc<OnceCell<Arc<Ticket>>>;
+
 /// S4U2Self's result for one person.
 #[derive(Debug)]
 pub(super) struct Person {
@@ -31,7 +34,7 @@ pub(super) struct Person {
     pub(super) forwardable: Option<bool>,
     pub(super) tgt: Arc<Tgt>,
     pub(super) expires: Instant,
-    tickets: Mutex<HashMap<Spn, Arc<OnceCell<Arc<Ticket>>>>>,
+    tickets: Mutex<HashMap<Spn, Slot>>,
 }
 
 /// S4U2Proxy's result for one person and service: tokens are made from it without asking anybody.
@@ -58,7 +61,7 @@ impl Person {
         }
     }
 
-    fn tickets(&self) -> MutexGuard<'_, HashMap<Spn, Arc<OnceCell<Arc<Ticket>>>>> {
+    fn tickets(&self) -> MutexGuard<'_, HashMap<Spn, Slot>> {
         self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -73,8 +76,7 @@ impl Person {
         None
     }
 
-    /// Where the ticket for `spn` will be: whoever comes first fetches it, the others wait for it.
-    pub(super) fn slot(&self, spn: &Spn) -> Arc<OnceCell<Arc<Ticket>>> {
+    pub(super) fn slot(&self, spn: &Spn) -> Slot {
         Arc::clone(self.tickets().entry(spn.clone()).or_default())
     }
 

@@ -149,24 +149,29 @@ impl Keeper {
     /// What is to be done every few seconds: follow the file, renew early.
     pub(super) async fn tend(&self, asker: &Asker) {
         let changed = self.reread();
-        let due = match self.current.load_full() {
-            Some(tgt) => changed || tgt.is_due() || tgt.keytab != self.notes().keytab.fingerprint(),
-            None => true,
-        };
         let resting = self
             .notes()
             .failed
             .as_ref()
             .is_some_and(|(when, _)| when.elapsed() < RETRY);
-        if !due || (resting && !changed) {
+        if resting && !changed {
             return;
         }
         let _flight = self.flight.lock().await;
+        if !self.is_due() {
+            return;
+        }
         if let Err(error) = self.fetch(asker).await {
             // The ticket in use, if there is one, stays in use.
             let diagnosis = error.diagnosis();
             tracing::warn!(%error, code = diagnosis.code, check = diagnosis.check, "no new ticket for the gateway");
         }
+    }
+
+    fn is_due(&self) -> bool {
+        self.current
+            .load_full()
+            .is_none_or(|tgt| tgt.is_due() || tgt.keytab != self.notes().keytab.fingerprint())
     }
 
     fn good(&self) -> Option<Arc<Tgt>> {

@@ -12,6 +12,7 @@ use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicIsize;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -55,7 +56,8 @@ struct Shared {
     threads: usize,
     limit: usize,
     busy: AtomicUsize,
-    abandoned: AtomicUsize,
+    /// Signed: the call may take its one back before its waiter has put it there.
+    abandoned: AtomicIsize,
 }
 
 impl std::fmt::Debug for Shared {
@@ -90,7 +92,7 @@ impl Workers {
             threads,
             limit,
             busy: AtomicUsize::new(0),
-            abandoned: AtomicUsize::new(0),
+            abandoned: AtomicIsize::new(0),
         });
         let workers = Self { shared };
         for n in 0..threads {
@@ -148,7 +150,7 @@ impl Workers {
         LaneStatus {
             threads: self.shared.threads,
             busy: self.shared.busy.load(Ordering::Relaxed),
-            abandoned: self.shared.abandoned.load(Ordering::Relaxed),
+            abandoned: usize::try_from(self.shared.abandoned.load(Ordering::Relaxed)).unwrap_or(0),
             queued: self.shared.lock().jobs.len(),
         }
     }
@@ -184,25 +186,19 @@ impl Shared {
     }
 
     fn work(&self) {
-        loop {
-            let mut queue = self.lock();
-            let job = loop {
-                if let Some(job) = queue.jobs.pop_front() {
-                    break job;
-                }
-                if queue.closed {
-                    return;
-                }
-                queue = self
-                    .wake
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
-            };
-            drop(queue);
+        while let Some(job) = self.next() {
             self.busy.fetch_add(1, Ordering::Relaxed);
             (job.run)();
             self.busy.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut queue = self
+            .wake
+            .wait_while(self.lock(), |queue| queue.jobs.is_empty() && !queue.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.jobs.pop_front()
     }
 }
 
@@ -216,10 +212,6 @@ impl Drop for Leave {
     fn drop(&mut self) {
         if self.state.swap(LEFT, Ordering::AcqRel) == RUNNING {
             self.shared.abandoned.fetch_add(1, Ordering::Relaxed);
-            // The call may have ended between the two lines: then nobody else takes the count back.
-            if self.state.load(Ordering::Acquire) == DONE {
-                self.shared.abandoned.fetch_sub(1, Ordering::Relaxed);
-            }
         }
     }
 }
@@ -232,45 +224,33 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
+    /// Runs `work` on a task of its own.
+    fn spawned<T: Send + 'static>(
+        workers: &Arc<Workers>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> tokio::task::JoinHandle<Result<T, Refused>> {
+        let workers = Arc::clone(workers);
+        tokio::spawn(async move { workers.run(LONG, work).await })
+    }
+
     #[tokio::test]
     async fn a_full_queue_refuses_and_a_left_call_makes_room() {
         let workers = Arc::new(Workers::start("t", 1, 1).unwrap());
         let (open, gate) = mpsc::channel::<()>();
-        let (begun, running) = oneshot::channel();
-        let first = {
-            let workers = Arc::clone(&workers);
-            tokio::spawn(async move {
-                workers
-                    .run(LONG, move || {
-                        begun.send(()).unwrap();
-                        gate.recv().unwrap();
-                    })
-                    .await
-            })
-        };
-        running.await.unwrap();
-        // The second waits in the queue, then its visitor leaves.
-        assert_eq!(
-            workers.run(Duration::from_millis(5), || ()).await,
-            Err(Refused::Late)
-        );
-        let third = {
-            let workers = Arc::clone(&workers);
-            tokio::spawn(async move { workers.run(LONG, || 3).await })
-        };
-        while workers.status().queued != 1 || third.is_finished() {
+        let first = spawned(&workers, move || gate.recv().is_ok());
+        while workers.status().busy == 0 {
             tokio::task::yield_now().await;
         }
-        // Either the left call or the third is in the one place of the queue; one more finds it taken
-        // as soon as the third is.
-        let mut fourth = workers.run(Duration::from_millis(1), || 4).await;
-        while fourth == Err(Refused::Late) {
-            fourth = workers.run(Duration::from_millis(1), || 4).await;
-        }
+        // The second waits in the queue, then its visitor leaves; its place is the third's.
+        let second = workers.run(Duration::from_millis(5), || 2).await;
+        assert_eq!(second, Err(Refused::Late));
+        let mut third = Box::pin(workers.run(LONG, || 3));
+        assert!(futures_util::poll!(third.as_mut()).is_pending());
+        let fourth = workers.run(LONG, || 4).await;
         assert_eq!(fourth, Err(Refused::Full));
         open.send(()).unwrap();
-        assert_eq!(first.await.unwrap(), Ok(()));
-        assert_eq!(third.await.unwrap(), Ok(3));
+        assert_eq!(first.await.unwrap(), Ok(true));
+        assert_eq!(third.await, Ok(3));
     }
 
     #[tokio::test]
@@ -293,8 +273,8 @@ mod tests {
     #[tokio::test]
     async fn a_panic_costs_the_call_and_not_the_thread() {
         let workers = Workers::start("t", 1, 4).unwrap();
-        let died = workers.run(LONG, || panic!("as planned")).await;
-        assert_eq!(died, Err::<(), _>(Refused::Died));
+        let planned = || -> u8 { panic!("as planned") };
+        assert_eq!(workers.run(LONG, planned).await, Err(Refused::Died));
         assert_eq!(workers.run(LONG, || 1).await, Ok(1));
     }
 }
