@@ -3,12 +3,26 @@
 //! # The map of the house
 //!
 //! A request walks one straight corridor; each room hands the next a value that only it could make.
-//! A room imports only rooms above it in this list (`tests/house.rs` holds that):
+//! A room imports only rooms above it in this list (`tests/house.rs` holds that).
 //!
 //! | Room | What it is |
 //! |---|---|
 //! | [`model`] | the nouns, valid by construction |
+//! | [`telemetry`] | diagnostics, access lines, audit events |
 //! | [`config`] | the files, parsed into checked settings; every mistake at once |
+//! | [`kerberos`] | tool: keytab, S4U, Negotiate tokens, KDC health, diagnosis |
+//! | [`route`] | 1: host + path → the application |
+//! | [`authz`] | 3: user + application → `AuthorizedUser` |
+//! | [`sso`] | 5: mapped user + application → `BackendCredential` |
+//! | [`forward`] | 6: request + credential → the backend's response |
+//! | [`cli`] | run, check, doctor, explain |
 
+pub mod authz;
+pub mod cli;
 pub mod config;
+pub mod forward;
+pub mod kerberos;
 pub mod model;
+pub mod route;
+pub mod sso;
+pub mod telemetry;
