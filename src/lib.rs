@@ -11,4 +11,5 @@
 //! | [`config`] | the files, parsed into checked settings; every mistake at once |
 
 pub mod config;
+pub mod listener;
 pub mod model;
