@@ -13,3 +13,4 @@
 pub mod config;
 pub mod listener;
 pub mod model;
+pub mod route;

@@ -203,13 +203,10 @@ async fn watch<C: Connection>(
     loop {
         // Polled after each move of the connection, so a head that has just begun is timed at once.
         let overdue = poll_fn(|cx| {
-            loop {
+            poll_overdue(timer.as_mut(), cx, || {
                 let (until, why) = activity.deadline(patience);
-                let until = leaving.map_or(until, |left| until.min(left));
-                if std::task::ready!(poll_reached(timer.as_mut(), until.into(), cx)) {
-                    return Poll::Ready(why);
-                }
-            }
+                (leaving.map_or(until, |left| until.min(left)).into(), why)
+            })
         });
         tokio::select! {
             biased;
@@ -237,20 +234,22 @@ async fn watch<C: Connection>(
     }
 }
 
-/// Ready with true once `until` is reached; ready with false when the timer was set for earlier.
-fn poll_reached(
+/// Ready once the deadline of that moment has passed.
+fn poll_overdue(
     mut timer: Pin<&mut Sleep>,
-    until: tokio::time::Instant,
     cx: &mut Context<'_>,
-) -> Poll<bool> {
-    // Later deadlines are found when the timer fires: no timer is touched for a request.
-    if until < timer.deadline() {
+    deadline: impl Fn() -> (tokio::time::Instant, Overdue),
+) -> Poll<Overdue> {
+    loop {
+        let (until, why) = deadline();
+        // A later deadline is found when the timer fires: no timer is touched for a request.
+        if until < timer.deadline() {
+            timer.as_mut().reset(until);
+        }
+        std::task::ready!(timer.as_mut().poll(cx));
+        if until <= tokio::time::Instant::now() {
+            return Poll::Ready(why);
+        }
         timer.as_mut().reset(until);
     }
-    std::task::ready!(timer.as_mut().poll(cx));
-    let reached = until <= tokio::time::Instant::now();
-    if !reached {
-        timer.reset(until);
-    }
-    Poll::Ready(reached)
 }

@@ -1,0 +1,3 @@
+//! Host and normalized path in, the application out.
+
+pub mod target;
