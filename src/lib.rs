@@ -11,6 +11,7 @@
 //! | [`telemetry`] | diagnostics, access lines, audit events |
 //! | [`config`] | the files, parsed into checked settings; every mistake at once |
 //! | [`kerberos`] | tool: keytab, S4U, Negotiate tokens, KDC health, diagnosis |
+//! | [`listener`] | sockets, TLS, strict framing, limits |
 //! | [`route`] | 1: host + path → the application |
 //! | [`authz`] | 3: user + application → `AuthorizedUser` |
 //! | [`sso`] | 5: mapped user + application → `BackendCredential` |
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod forward;
 pub mod kerberos;
+pub mod listener;
 pub mod model;
 pub mod route;
 pub mod sso;
