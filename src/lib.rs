@@ -8,5 +8,7 @@
 //! | Room | What it is |
 //! |---|---|
 //! | [`model`] | the nouns, valid by construction |
+//! | [`oidc`] | discovery, keys, token validation and code flow towards one issuer |
 
 pub mod model;
+pub mod oidc;
