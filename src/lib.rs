@@ -8,7 +8,10 @@
 //! | Room | What it is |
 //! |---|---|
 //! | [`model`] | the nouns, valid by construction |
+//! | [`store`] | what must survive a restart: sign-ins, sessions, links |
 //! | [`oidc`] | discovery, keys, token validation and code flow towards one issuer |
+//! | [`graph`] | the few questions put to Microsoft Graph |
 
+pub mod graph;
 pub mod model;
 pub mod oidc;
