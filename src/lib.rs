@@ -10,6 +10,9 @@
 //! | [`model`] | the nouns, valid by construction |
 //! | [`telemetry`] | diagnostics, access lines, audit events |
 //! | [`config`] | the files, parsed into checked settings; every mistake at once |
+//! | [`store`] | what must survive a restart: sign-ins, sessions, links to accounts |
+//! | [`oidc`] | tool: metadata, keys, token validation, code flow |
+//! | [`graph`] | tool: the few questions asked of Microsoft Graph |
 //! | [`kerberos`] | tool: keytab, S4U, Negotiate tokens, KDC health, diagnosis |
 //! | [`listener`] | sockets, TLS, strict framing, limits |
 //! | [`route`] | 1: host + path → the application |
@@ -22,9 +25,12 @@ pub mod authz;
 pub mod cli;
 pub mod config;
 pub mod forward;
+pub mod graph;
 pub mod kerberos;
 pub mod listener;
 pub mod model;
+pub mod oidc;
 pub mod route;
 pub mod sso;
+pub mod store;
 pub mod telemetry;
