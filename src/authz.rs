@@ -100,9 +100,11 @@ impl Authz {
         }
         let unknown = |why: String| {
             let person = claims.person;
-            Stop::fail(Code::GroupsUnknown, Side::Issuer, format!(
-                "{person} is in more groups than the token holds, and {why}"
-            ))
+            Stop::fail(
+                Code::GroupsUnknown,
+                Side::Issuer,
+                format!("{person} is in more groups than the token holds, and {why}"),
+            )
         };
         let Some(graph) = &self.graph else {
             return Err(unknown(String::from("issuer.graph is not configured")));
@@ -131,7 +133,10 @@ pub fn decide(claims: &Claims, groups: &[Uuid], access: &Access) -> Result<(), D
             Home::Own | Home::Provider(_) => false,
         };
         if !listed {
-            return deny(Code::TenantDenied, format!("{person} comes from {:?}", claims.home));
+            return deny(
+                Code::TenantDenied,
+                format!("{person} comes from {:?}", claims.home),
+            );
         }
     }
     if let Some(rule) = access.deny.iter().find(|rule| fits(rule, claims, groups)) {
@@ -141,7 +146,10 @@ pub fn decide(claims: &Claims, groups: &[Uuid], access: &Access) -> Result<(), D
         return Ok(());
     }
     let roles = claims.roles.join(",");
-    deny(Code::NotAllowed, format!("{person} fits no allow rule; app roles in the token: [{roles}]"))
+    deny(
+        Code::NotAllowed,
+        format!("{person} fits no allow rule; app roles in the token: [{roles}]"),
+    )
 }
 
 /// True when every part of `rule` fits; a rule without parts fits nobody.
@@ -149,9 +157,14 @@ fn fits(rule: &Rule, claims: &Claims, groups: &[Uuid]) -> bool {
     if *rule == Rule::default() {
         return false;
     }
-    let role = rule.role.as_ref().is_none_or(|role| claims.roles.contains(role));
+    let role = rule
+        .role
+        .as_ref()
+        .is_none_or(|role| claims.roles.contains(role));
     let group = rule.group.is_none_or(|group| groups.contains(&group));
-    let home = rule.home_tenant.is_none_or(|home| claims.home == Home::Tenant(home));
+    let home = rule
+        .home_tenant
+        .is_none_or(|home| claims.home == Home::Tenant(home));
     let person = rule.person.is_none_or(|oid| claims.person.oid == oid);
     let kind = rule.kind.is_none_or(|kind| match kind {
         Kind::Anyone => true,
@@ -216,30 +229,57 @@ mod tests {
     }
 
     fn why(claims: &Claims, groups: &[Uuid], access: &Access) -> Option<Code> {
-        decide(claims, groups, access).err().map(|denial| denial.code)
+        decide(claims, groups, access)
+            .err()
+            .map(|denial| denial.code)
     }
 
     #[test]
     fn nobody_enters_without_a_fitting_rule() {
         let guest = claims(Home::Tenant(HOME), Some(true), &["A"]);
-        assert_eq!(why(&guest, &[], &Access { guests: Guests::Existing, ..Access::default() }), Some(Code::NotAllowed));
-        assert_eq!(why(&guest, &[], &access(Guests::Existing, Rule::default())), Some(Code::NotAllowed));
-        assert_eq!(why(&guest, &[], &access(Guests::Existing, role("B"))), Some(Code::NotAllowed));
+        assert_eq!(
+            why(
+                &guest,
+                &[],
+                &Access {
+                    guests: Guests::Existing,
+                    ..Access::default()
+                }
+            ),
+            Some(Code::NotAllowed)
+        );
+        assert_eq!(
+            why(&guest, &[], &access(Guests::Existing, Rule::default())),
+            Some(Code::NotAllowed)
+        );
+        assert_eq!(
+            why(&guest, &[], &access(Guests::Existing, role("B"))),
+            Some(Code::NotAllowed)
+        );
         assert_eq!(why(&guest, &[], &access(Guests::Existing, role("A"))), None);
     }
 
     #[test]
     fn every_part_of_a_rule_must_fit() {
         let guest = claims(Home::Tenant(HOME), Some(true), &["A"]);
-        let both = Rule { group: Some(GROUP), ..role("A") };
-        assert_eq!(why(&guest, &[], &access(Guests::Existing, both.clone())), Some(Code::NotAllowed));
+        let both = Rule {
+            group: Some(GROUP),
+            ..role("A")
+        };
+        assert_eq!(
+            why(&guest, &[], &access(Guests::Existing, both.clone())),
+            Some(Code::NotAllowed)
+        );
         assert_eq!(why(&guest, &[GROUP], &access(Guests::Existing, both)), None);
     }
 
     #[test]
     fn guests_tenants_and_deny_rules_come_before_allow() {
         let guest = claims(Home::Tenant(HOME), Some(true), &["A"]);
-        assert_eq!(why(&guest, &[], &access(Guests::Deny, role("A"))), Some(Code::GuestsDenied));
+        assert_eq!(
+            why(&guest, &[], &access(Guests::Deny, role("A"))),
+            Some(Code::GuestsDenied)
+        );
         let mut elsewhere = access(Guests::Existing, role("A"));
         elsewhere.home_tenants = vec![Uuid::from_u128(0xc)];
         assert_eq!(why(&guest, &[], &elsewhere), Some(Code::TenantDenied));
@@ -259,6 +299,9 @@ mod tests {
         assert!(!enters(&member, Kind::Guest) && !enters(&member, Kind::Employee));
         assert!(enters(&internal_guest, Kind::Guest) && !enters(&internal_guest, Kind::External));
         assert!(enters(&employee, Kind::Employee));
-        assert!(enters(&silent, Kind::Guest), "who signs in elsewhere and is not called a member is a guest");
+        assert!(
+            enters(&silent, Kind::Guest),
+            "who signs in elsewhere and is not called a member is a guest"
+        );
     }
 }

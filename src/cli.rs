@@ -2,7 +2,11 @@
 //!
 //! Exit codes: 0 = as asked; 1 = failed, or the doctor found a fault; 64 = the configuration has mistakes
 //! (EX_USAGE of sysexits.h), in which case nothing was bound and nothing written.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer goes to the terminal")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command's answer goes to the terminal"
+)]
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -79,7 +83,11 @@ enum What {
 #[derive(Debug, Args)]
 struct ConfigFile {
     /// The configuration file.
-    #[arg(long = "config", env = "KERBGATE_CONFIG", default_value = "/etc/kerbgate/kerbgate.toml")]
+    #[arg(
+        long = "config",
+        env = "KERBGATE_CONFIG",
+        default_value = "/etc/kerbgate/kerbgate.toml"
+    )]
     path: PathBuf,
 }
 
@@ -92,18 +100,47 @@ pub fn main() -> ExitCode {
             if let Err(error) = telemetry::start(&config.log.filter, config.log.file.as_deref()) {
                 return failed(&error);
             }
-            block_on(app::run(config, ready_file.as_deref()), |()| ExitCode::SUCCESS)
+            block_on(app::run(config, ready_file.as_deref()), |()| {
+                ExitCode::SUCCESS
+            })
         }),
         What::Doctor { config, app, json } => with_config(&config, |config| {
             block_on(doctor::examine(config, app.as_deref()), |report| {
-                println!("{}", if json { report.to_json() } else { report.to_string() });
-                if report.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+                println!(
+                    "{}",
+                    if json {
+                        report.to_json()
+                    } else {
+                        report.to_string()
+                    }
+                );
+                if report.is_healthy() {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::FAILURE
+                }
             })
         }),
-        What::Explain { config, person, app, json } => with_config(&config, |config| {
+        What::Explain {
+            config,
+            person,
+            app,
+            json,
+        } => with_config(&config, |config| {
             block_on(doctor::explain(config, &person, &app), |walk| {
-                println!("{}", if json { walk.to_json() } else { walk.to_string() });
-                if walk.arrived() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+                println!(
+                    "{}",
+                    if json {
+                        walk.to_json()
+                    } else {
+                        walk.to_string()
+                    }
+                );
+                if walk.arrived() {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::FAILURE
+                }
             })
         }),
     }
@@ -112,11 +149,18 @@ pub fn main() -> ExitCode {
 fn check(file: &ConfigFile, json: bool) -> ExitCode {
     match config::load(&file.path) {
         Ok(config) if json => {
-            println!("{}", serde_json::json!({"ok": true, "applications": config.applications.len()}));
+            println!(
+                "{}",
+                serde_json::json!({"ok": true, "applications": config.applications.len()})
+            );
             ExitCode::SUCCESS
         }
         Ok(config) => {
-            println!("{}: sound, {} applications", file.path.display(), config.applications.len());
+            println!(
+                "{}: sound, {} applications",
+                file.path.display(),
+                config.applications.len()
+            );
             ExitCode::SUCCESS
         }
         Err(mistakes) if json => {
@@ -129,7 +173,10 @@ fn check(file: &ConfigFile, json: bool) -> ExitCode {
 
 fn report(mistakes: &[Mistake]) -> ExitCode {
     mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
-    eprintln!("{} mistakes in the configuration; nothing was started", mistakes.len());
+    eprintln!(
+        "{} mistakes in the configuration; nothing was started",
+        mistakes.len()
+    );
     ExitCode::from(MISTAKES)
 }
 
@@ -165,7 +212,10 @@ fn block_on<T, E: std::fmt::Display>(
     work: impl Future<Output = Result<T, E>>,
     then: impl FnOnce(T) -> ExitCode,
 ) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };

@@ -19,6 +19,7 @@
 //! | [`authz`] | 3: user + application → `AuthorizedUser` |
 //! | [`sso`] | 5: mapped user + application → `BackendCredential` |
 //! | [`forward`] | 6: request + credential → the backend's response |
+//! | [`rewrite`] | 7: the backend's response → ours |
 //! | [`cli`] | run, check, doctor, explain |
 
 pub mod authz;
@@ -30,6 +31,7 @@ pub mod kerberos;
 pub mod listener;
 pub mod model;
 pub mod oidc;
+pub mod rewrite;
 pub mod route;
 pub mod sso;
 pub mod store;

@@ -30,7 +30,9 @@ pub enum Error {
         source: io::Error,
     },
     /// `log.filter` is no filter.
-    #[error("log.filter {filter:?} is not a filter such as \"info\" or \"kerbgate=debug,info\": {problem}")]
+    #[error(
+        "log.filter {filter:?} is not a filter such as \"info\" or \"kerbgate=debug,info\": {problem}"
+    )]
     Filter {
         /// The configured filter.
         filter: String,
@@ -65,21 +67,31 @@ pub fn start(filter: &str, file: Option<&Path>) -> Result<(), Error> {
             json()
                 .with_writer(io::stderr)
                 .with_filter(diagnostics)
-                .with_filter(tracing_subscriber::filter::filter_fn(move |meta| !record(meta))),
+                .with_filter(tracing_subscriber::filter::filter_fn(move |meta| {
+                    !record(meta)
+                })),
         )
         .init();
     Ok(())
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(path)
 }
 
 fn json<S>() -> fmt::Layer<S, fmt::format::JsonFields, fmt::format::Format<fmt::format::Json>>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {
-    fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false)
+    fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
 }
 
 /// One request's line. Written once, when the response's last byte went out or its reader went away.

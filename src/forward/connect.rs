@@ -124,7 +124,10 @@ pub async fn connect(
     let shown = authority(backend);
     match tokio::time::timeout(limit, connect_unbounded(backend, tls, &shown)).await {
         Ok(result) => result,
-        Err(_) => Err(Error::Timeout { backend: shown, limit }),
+        Err(_) => Err(Error::Timeout {
+            backend: shown,
+            limit,
+        }),
     }
 }
 
@@ -149,19 +152,35 @@ async fn connect_unbounded(
         None => {
             let port = backend.url.port_or_known_default().unwrap_or(80);
             let found = tokio::net::lookup_host((host, port)).await;
-            found.map_err(|source| Error::Name { host: host.to_owned(), source })?.collect()
+            found
+                .map_err(|source| Error::Name {
+                    host: host.to_owned(),
+                    source,
+                })?
+                .collect()
         }
     };
-    let tcp = |source| Error::Tcp { backend: shown.to_owned(), source };
-    let stream = TcpStream::connect(addresses.as_slice()).await.map_err(tcp)?;
+    let tcp = |source| Error::Tcp {
+        backend: shown.to_owned(),
+        source,
+    };
+    let stream = TcpStream::connect(addresses.as_slice())
+        .await
+        .map_err(tcp)?;
     stream.set_nodelay(true).map_err(tcp)?;
     if backend.url.scheme() != "https" {
         return speak(stream, shown).await;
     }
-    let wrong = |source| Error::Tls { backend: shown.to_owned(), source };
+    let wrong = |source| Error::Tls {
+        backend: shown.to_owned(),
+        source,
+    };
     let name = ServerName::try_from(host.to_owned())
         .map_err(|error| wrong(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(wrong)?;
+    let stream = TlsConnector::from(Arc::clone(tls))
+        .connect(name, stream)
+        .await
+        .map_err(wrong)?;
     speak(stream, shown).await
 }
 
@@ -174,8 +193,10 @@ where
         .max_buf_size(MAX_HEAD)
         .handshake(TokioIo::new(stream))
         .await;
-    let (sender, connection) =
-        begun.map_err(|source| Error::Http { backend: shown.to_owned(), source })?;
+    let (sender, connection) = begun.map_err(|source| Error::Http {
+        backend: shown.to_owned(),
+        source,
+    })?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a backend connection ended with an error");

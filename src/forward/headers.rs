@@ -29,7 +29,12 @@ impl Managed {
         let mut names: BTreeSet<String> = COMMON.iter().map(ToString::to_string).collect();
         for app in applications {
             if let Sso::Headers(headers) = &app.sso {
-                names.extend(headers.headers.iter().map(|(name, _)| normal(name.as_str())));
+                names.extend(
+                    headers
+                        .headers
+                        .iter()
+                        .map(|(name, _)| normal(name.as_str())),
+                );
             }
         }
         Self(names)
@@ -107,7 +112,9 @@ pub fn scrub_cookies(headers: &mut HeaderMap) {
 #[must_use]
 pub fn is_own_cookie(pair: &[u8]) -> bool {
     let own = OWN_COOKIE.as_bytes();
-    pair.trim_ascii_start().get(..own.len()).is_some_and(|start| start.eq_ignore_ascii_case(own))
+    pair.trim_ascii_start()
+        .get(..own.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(own))
 }
 
 /// Adds who asked for what: `X-Forwarded-*`, `Forwarded` (RFC 7239), and the backend's `Host`.
@@ -118,12 +125,22 @@ pub fn announce(headers: &mut HeaderMap, app: &Application, client: IpAddr, back
         IpAddr::V6(ip) => format!("\"[{ip}]\""),
     };
     let forwarded = format!("for={node};host=\"{published}\";proto=https");
-    let host = if app.keep_host { published.as_str() } else { backend_host };
+    let host = if app.keep_host {
+        published.as_str()
+    } else {
+        backend_host
+    };
     for (name, value) in [
         (header::HOST, host),
         (header::FORWARDED, forwarded.as_str()),
-        (HeaderName::from_static("x-forwarded-for"), client.to_string().as_str()),
-        (HeaderName::from_static("x-forwarded-host"), published.as_str()),
+        (
+            HeaderName::from_static("x-forwarded-for"),
+            client.to_string().as_str(),
+        ),
+        (
+            HeaderName::from_static("x-forwarded-host"),
+            published.as_str(),
+        ),
         (HeaderName::from_static("x-forwarded-proto"), "https"),
     ] {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -240,7 +257,10 @@ mod tests {
         assert!(scrub(&mut forwarded, &managed()).is_err());
         let mut own = headers(&[("Connection", "X-Hop"), ("X-Hop", "1"), ("X-Stays", "1")]);
         scrub(&mut own, &managed()).unwrap();
-        assert_eq!(own.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-stays"]);
+        assert_eq!(
+            own.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
+            ["x-stays"]
+        );
     }
 
     #[test]
@@ -250,7 +270,10 @@ mod tests {
             ("Cookie", "__host-Kerbgate-signin=s; c=3"),
         ]);
         scrub_cookies(&mut map);
-        assert_eq!(map.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=\"x y\"; c=3"]);
+        assert_eq!(
+            map.get_all("cookie").iter().collect::<Vec<_>>(),
+            ["a=1; b=\"x y\"; c=3"]
+        );
         let mut only = headers(&[("Cookie", "__Host-kerbgate=secret")]);
         scrub_cookies(&mut only);
         assert!(only.is_empty());

@@ -44,8 +44,8 @@ use crate::forward::pool::Key;
 use crate::forward::pool::Partition;
 use crate::forward::pool::Pool;
 use crate::kerberos::NegotiateToken;
-use crate::listener::BodyCut;
-use crate::listener::IdleBody;
+use crate::listener::body::BodyCut;
+use crate::listener::body::IdleBody;
 use crate::model::application::Application;
 use crate::model::application::SendToken;
 use crate::model::body;
@@ -53,6 +53,7 @@ use crate::model::body::Body;
 use crate::model::stop::Code;
 use crate::model::stop::Side;
 use crate::model::stop::Stop;
+use crate::route::target::Target;
 use crate::sso;
 use crate::sso::BackendCredential;
 use crate::sso::Negotiate;
@@ -62,8 +63,8 @@ use crate::sso::Negotiate;
 pub struct Outbound<'a> {
     /// The application.
     pub app: &'a Application,
-    /// The normalised target, path and query: what was authorised is what is sent.
-    pub target: &'a str,
+    /// The normalised target: what was authorised is what is sent.
+    pub target: &'a Target,
     /// The true client address.
     pub client: IpAddr,
     /// The session, which keeps connections of different people apart.
@@ -88,7 +89,11 @@ impl Forwarder {
     pub fn new(applications: &[Arc<Application>]) -> Result<Self, TrustError> {
         let mut tls = HashMap::new();
         for app in applications {
-            if app.backends.iter().any(|backend| backend.url.scheme() == "https") {
+            if app
+                .backends
+                .iter()
+                .any(|backend| backend.url.scheme() == "https")
+            {
                 tls.insert(app.id.to_string(), connect::tls(app.backend_ca.as_deref())?);
             }
         }
@@ -99,7 +104,10 @@ impl Forwarder {
             ejected: Arc::default(),
             spread: RandomState::new(),
         };
-        tokio::spawn(sweep(forwarder.pool.clone(), Arc::downgrade(&forwarder.managed)));
+        tokio::spawn(sweep(
+            forwarder.pool.clone(),
+            Arc::downgrade(&forwarder.managed),
+        ));
         Ok(forwarder)
     }
 
@@ -143,15 +151,19 @@ impl Forwarder {
         let challenge_first = negotiate.settings().send == SendToken::OnChallenge && empty;
         let again = empty.then(|| copy_head(&request));
         let first = (!challenge_first).then_some(negotiate);
-        let (response, sent) = self.exchange(request, outbound, Some(negotiate), first).await?;
+        let (response, sent) = self
+            .exchange(request, outbound, Some(negotiate), first)
+            .await?;
         let (response, sent) = match (challenged(&response), again) {
             (true, Some(again)) if challenge_first => {
-                self.exchange(again, outbound, Some(negotiate), Some(negotiate)).await?
+                self.exchange(again, outbound, Some(negotiate), Some(negotiate))
+                    .await?
             }
             (true, Some(again)) if sent.as_ref().is_some_and(|sent| sent.was_held) => {
                 // The ticket was an old one: the backend's key may be newer. One fresh ticket, one try.
                 forget(negotiate, sent.as_ref()).await;
-                self.exchange(again, outbound, Some(negotiate), Some(negotiate)).await?
+                self.exchange(again, outbound, Some(negotiate), Some(negotiate))
+                    .await?
             }
             _ => (response, sent),
         };
@@ -192,7 +204,11 @@ impl Forwarder {
             }
         }
         Err(last.unwrap_or_else(|| {
-            Stop::fail(Code::BackendUnreachable, Side::Backend, "the application has no backend")
+            Stop::fail(
+                Code::BackendUnreachable,
+                Side::Backend,
+                "the application has no backend",
+            )
         }))
     }
 
@@ -249,23 +265,31 @@ impl Forwarder {
     }
 
     async fn connect(&self, app: &Application, backend: usize) -> Result<SendRequest<Body>, Stop> {
-        let internal = || Stop::fail(Code::Internal, Side::Gateway, "no TLS settings for a backend");
+        let internal = || {
+            Stop::fail(
+                Code::Internal,
+                Side::Gateway,
+                "no TLS settings for a backend",
+            )
+        };
         let server = app.backends.get(backend).ok_or_else(internal)?;
         let plain = || connect::tls(None).map_err(|_| internal());
         let tls = match self.tls.get(app.id.as_str()) {
             Some(tls) => Arc::clone(tls),
             None => plain()?,
         };
-        connect::connect(server, &tls, app.limits.connect).await.map_err(|error| {
-            let code = match &error {
-                connect::Error::Tls { .. } => Code::BackendTls,
-                connect::Error::Timeout { .. } => Code::BackendTimeout,
-                connect::Error::Name { .. }
-                | connect::Error::Tcp { .. }
-                | connect::Error::Http { .. } => Code::BackendUnreachable,
-            };
-            Stop::fail(code, Side::Backend, error.to_string())
-        })
+        connect::connect(server, &tls, app.limits.connect)
+            .await
+            .map_err(|error| {
+                let code = match &error {
+                    connect::Error::Tls { .. } => Code::BackendTls,
+                    connect::Error::Timeout { .. } => Code::BackendTimeout,
+                    connect::Error::Name { .. }
+                    | connect::Error::Tcp { .. }
+                    | connect::Error::Http { .. } => Code::BackendUnreachable,
+                };
+                Stop::fail(code, Side::Backend, error.to_string())
+            })
     }
 
     fn receive(
@@ -302,7 +326,9 @@ impl Forwarder {
     fn candidates(&self, outbound: &Outbound<'_>) -> Vec<usize> {
         let count = outbound.app.backends.len();
         let hash = usize::try_from(self.spread.hash_one(outbound.session) >> 1).unwrap_or(0);
-        let mut order: Vec<usize> = (0..count).map(|at| (hash.wrapping_add(at)) % count.max(1)).collect();
+        let mut order: Vec<usize> = (0..count)
+            .map(|at| (hash.wrapping_add(at)) % count.max(1))
+            .collect();
         let ejected = self.ejected.lock().unwrap_or_else(PoisonError::into_inner);
         let app = outbound.app.id.as_str();
         order.sort_by_key(|backend| {
@@ -349,12 +375,20 @@ impl Sent {
         let token = negotiate.token(backend).await?;
         let value = HeaderValue::from_str(&format!("Negotiate {}", token.base64()));
         let mut value = value.map_err(|error| {
-            Stop::fail(Code::Internal, Side::Gateway, format!("a token is no header value: {error}"))
+            Stop::fail(
+                Code::Internal,
+                Side::Gateway,
+                format!("a token is no header value: {error}"),
+            )
         })?;
         value.set_sensitive(true);
         request.headers_mut().insert(header::AUTHORIZATION, value);
         let was_held = token.timings().s4u2proxy.is_none();
-        Ok(Self { token, backend, was_held })
+        Ok(Self {
+            token,
+            backend,
+            was_held,
+        })
     }
 }
 
@@ -381,7 +415,10 @@ async fn conclude(
         return Err(Stop::fail(Code::TicketRefused, Side::Backend, detail));
     }
     if let (true, Some(answer)) = (negotiate.settings().mutual, answer_token(&response)) {
-        sent.token.verify_mutual(&answer).await.map_err(|error| sso::fault(&error))?;
+        sent.token
+            .verify_mutual(&answer)
+            .await
+            .map_err(|error| sso::fault(&error))?;
     }
     Ok(response)
 }
@@ -389,18 +426,34 @@ async fn conclude(
 /// True when a backend asks for connection-wide authentication (RFC 4559 4.1, and NTLM likewise).
 fn challenged<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::UNAUTHORIZED
-        && response.headers().get_all(header::WWW_AUTHENTICATE).iter().any(|value| {
-            let scheme = value.as_bytes().split(|b| *b == b' ').next().unwrap_or_default();
-            [&b"negotiate"[..], b"ntlm", b"kerberos"].iter().any(|s| scheme.eq_ignore_ascii_case(s))
-        })
+        && response
+            .headers()
+            .get_all(header::WWW_AUTHENTICATE)
+            .iter()
+            .any(|value| {
+                let scheme = value
+                    .as_bytes()
+                    .split(|b| *b == b' ')
+                    .next()
+                    .unwrap_or_default();
+                [&b"negotiate"[..], b"ntlm", b"kerberos"]
+                    .iter()
+                    .any(|s| scheme.eq_ignore_ascii_case(s))
+            })
 }
 
 /// The token of the backend's `WWW-Authenticate: Negotiate …` (RFC 4559 4.2).
 fn answer_token<B>(response: &Response<B>) -> Option<Vec<u8>> {
-    response.headers().get_all(header::WWW_AUTHENTICATE).iter().find_map(|value| {
-        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("negotiate").then(|| STANDARD.decode(token.trim()).ok())?
-    })
+    response
+        .headers()
+        .get_all(header::WWW_AUTHENTICATE)
+        .iter()
+        .find_map(|value| {
+            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+            scheme
+                .eq_ignore_ascii_case("negotiate")
+                .then(|| STANDARD.decode(token.trim()).ok())?
+        })
 }
 
 /// The same request without its body, to be sent once more.
@@ -420,10 +473,17 @@ fn address(
     base: &str,
 ) -> Result<Request<Body>, Stop> {
     let app = outbound.app;
-    let rest = outbound.target.strip_prefix(app.prefix.as_str()).unwrap_or(outbound.target);
-    let target = format!("{base}{rest}");
+    let rest = outbound.target.under(&app.prefix).unwrap_or_default();
+    let mut target = format!("{}{rest}", base.trim_end_matches('/'));
+    if let Some(query) = outbound.target.query() {
+        target.push('?');
+        target.push_str(query);
+    }
     *request.uri_mut() = Uri::try_from(target).map_err(|error| {
-        Stop::deny(Code::TargetRefused, format!("the target cannot be sent on: {error}"))
+        Stop::deny(
+            Code::TargetRefused,
+            format!("the target cannot be sent on: {error}"),
+        )
     })?;
     *request.version_mut() = http::Version::HTTP_11;
     headers::announce(request.headers_mut(), app, outbound.client, authority);

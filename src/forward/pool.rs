@@ -98,7 +98,9 @@ impl Pool {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         shelves.retain(|partition, _| match partition {
             Partition::Shared => true,
-            Partition::Session { session: theirs, .. } => theirs != session,
+            Partition::Session {
+                session: theirs, ..
+            } => theirs != session,
         });
     }
 
@@ -118,7 +120,11 @@ impl Pool {
     #[must_use]
     pub fn len(&self) -> usize {
         let shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        shelves.values().flat_map(Shelf::values).map(VecDeque::len).sum()
+        shelves
+            .values()
+            .flat_map(Shelf::values)
+            .map(VecDeque::len)
+            .sum()
     }
 
     /// True when no connection waits.

@@ -12,6 +12,7 @@ use crate::model::application::Application;
 use crate::model::names::HostName;
 use crate::model::stop::Code;
 use crate::model::stop::Stop;
+use crate::route::target::Target;
 
 /// Prefix of the gateway's own paths on every published host.
 pub const OWN_PREFIX: &str = "/.kerbgate/";
@@ -39,7 +40,10 @@ pub struct Routes {
 impl Routes {
     /// The table for `applications`; `sign_in_host` is the gateway's own.
     #[must_use]
-    pub fn new(sign_in_host: HostName, applications: impl IntoIterator<Item = Arc<Application>>) -> Self {
+    pub fn new(
+        sign_in_host: HostName,
+        applications: impl IntoIterator<Item = Arc<Application>>,
+    ) -> Self {
         let mut hosts: HashMap<HostName, Vec<Arc<Application>>> = HashMap::new();
         for app in applications {
             hosts.entry(app.host.clone()).or_default().push(app);
@@ -47,7 +51,10 @@ impl Routes {
         for apps in hosts.values_mut() {
             apps.sort_by_key(|app| std::cmp::Reverse(app.prefix.len()));
         }
-        Self { sign_in_host, hosts }
+        Self {
+            sign_in_host,
+            hosts,
+        }
     }
 
     /// True when requests for `host` are answered at all.
@@ -56,29 +63,32 @@ impl Routes {
         *host == self.sign_in_host || self.hosts.contains_key(host)
     }
 
-    /// What `host` and `path` (normalised, without query) lead to.
+    /// What `host` and `target` lead to.
     ///
     /// # Errors
     /// `host-unknown` or `path-unknown`.
-    pub fn find(&self, host: &HostName, path: &str) -> Result<Matched, Stop> {
+    pub fn find(&self, host: &HostName, target: &Target) -> Result<Matched, Stop> {
         if !self.knows(host) {
             return Err(Stop::deny(Code::HostUnknown, format!("host {host}")));
         }
+        let path = target.path();
         if let Some(own) = path.strip_prefix(OWN_PREFIX) {
             return Ok(Matched::Own(own.to_owned()));
         }
         let apps = self.hosts.get(host).map_or(&[][..], Vec::as_slice);
         for app in apps {
-            if path.starts_with(&app.prefix) {
-                return Ok(Matched::Application(Arc::clone(app)));
-            }
-            if app.prefix.strip_suffix('/') == Some(path) {
-                return Ok(Matched::AddSlash(app.prefix.clone()));
+            match target.under(&app.prefix) {
+                Some("") => return Ok(Matched::AddSlash(app.prefix.clone())),
+                Some(_) => return Ok(Matched::Application(Arc::clone(app))),
+                None => {}
             }
         }
         if *host == self.sign_in_host && path == "/" {
             return Ok(Matched::Front);
         }
-        Err(Stop::deny(Code::PathUnknown, format!("host {host}, path {path}")))
+        Err(Stop::deny(
+            Code::PathUnknown,
+            format!("host {host}, path {path}"),
+        ))
     }
 }

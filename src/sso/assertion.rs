@@ -38,7 +38,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The key's file holds no P-256 key in PKCS #8.
-    #[error("assertion key {path:?} is no P-256 key in PKCS #8 (DER); remove the file to have one made")]
+    #[error(
+        "assertion key {path:?} is no P-256 key in PKCS #8 (DER); remove the file to have one made"
+    )]
     Unsound {
         /// Where it is kept.
         path: String,
@@ -57,7 +59,9 @@ pub struct Signer {
 
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signer").field("kid", &self.kid).finish_non_exhaustive()
+        f.debug_struct("Signer")
+            .field("kid", &self.kid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,21 +78,27 @@ impl Signer {
         let der = match fs::read(path) {
             Ok(der) => der,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let made = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
-                    .map_err(|_| Error::Crypto)?;
+                let made = EcdsaKeyPair::generate_pkcs8(
+                    &ECDSA_P256_SHA256_FIXED_SIGNING,
+                    &SystemRandom::new(),
+                )
+                .map_err(|_| Error::Crypto)?;
                 let mut options = fs::OpenOptions::new();
                 options.write(true).create_new(true).mode(0o600);
                 let mut out = options.open(path).map_err(file)?;
-                out.write_all(made.as_ref()).and_then(|()| out.sync_all()).map_err(file)?;
+                out.write_all(made.as_ref())
+                    .and_then(|()| out.sync_all())
+                    .map_err(file)?;
                 made.as_ref().to_vec()
             }
             Err(error) => return Err(file(error)),
         };
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der).map_err(|_| {
-            Error::Unsound {
-                path: path.display().to_string(),
-            }
-        })?;
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der).map_err(|_| {
+                Error::Unsound {
+                    path: path.display().to_string(),
+                }
+            })?;
         let print = digest::digest(&digest::SHA256, pair.public_key().as_ref());
         let kid = URL_SAFE_NO_PAD.encode(print.as_ref().get(..12).unwrap_or_default());
         Ok(Self {
@@ -136,12 +146,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("assertion.key");
         let signer = Signer::open(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         let kid = signer.kid.clone();
         let again = Signer::open(&path).unwrap();
         assert_eq!(again.kid, kid, "the key survives a restart");
 
-        let token = again.sign(&json!({"sub": "x", "aud": "https://wiki/", "exp": 4_000_000_000_u64})).unwrap();
+        let token = again
+            .sign(&json!({"sub": "x", "aud": "https://wiki/", "exp": 4_000_000_000_u64}))
+            .unwrap();
         let jwk = serde_json::from_value(signer.key_set()["keys"][0].clone()).unwrap();
         let mut wanted = Validation::new(Algorithm::ES256);
         wanted.set_audience(&["https://wiki/"]);

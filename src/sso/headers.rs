@@ -37,9 +37,13 @@ fn value(from: HeaderValueFrom, claims: &Claims, account: Option<&Account>) -> O
         HeaderValueFrom::Upn => claims.upn.clone(),
         HeaderValueFrom::Roles => Some(claims.roles.join(",")),
         HeaderValueFrom::Groups => match &claims.groups {
-            Groups::Listed(groups) => {
-                Some(groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
-            }
+            Groups::Listed(groups) => Some(
+                groups
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(","),
+            ),
             Groups::Overage => None,
         },
         HeaderValueFrom::Sam => account.map(|account| account.principal.name().to_owned()),

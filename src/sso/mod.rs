@@ -88,7 +88,10 @@ impl Negotiate {
             Wrap::Spnego => kerberos::Wrap::Spnego,
             Wrap::Raw => kerberos::Wrap::Raw,
         };
-        let token = self.delegator.negotiate(&self.principal, spn, wrap, None).await;
+        let token = self
+            .delegator
+            .negotiate(&self.principal, spn, wrap, None)
+            .await;
         let token = token.map_err(|error| fault(&error))?;
         let timings = token.timings();
         if let Some(s4u2proxy) = timings.s4u2proxy {
@@ -131,7 +134,11 @@ impl Negotiate {
     /// There is no such server.
     pub fn spn(&self, backend: usize) -> Result<&Spn, Stop> {
         self.settings.spns.get(backend).ok_or_else(|| {
-            Stop::fail(Code::Internal, Side::Gateway, format!("no SPN for backend {backend}"))
+            Stop::fail(
+                Code::Internal,
+                Side::Gateway,
+                format!("no SPN for backend {backend}"),
+            )
         })
     }
 }
@@ -167,13 +174,20 @@ impl Sso {
     ///
     /// # Errors
     /// The application wants an account's ticket and there is no account or no Kerberos.
-    pub fn credential(&self, user: &MappedUser, app: &Application) -> Result<BackendCredential, Stop> {
+    pub fn credential(
+        &self,
+        user: &MappedUser,
+        app: &Application,
+    ) -> Result<BackendCredential, Stop> {
         let form = match &app.sso {
             Method::None => Form::Nothing,
             Method::Headers(settings) => Form::Headers(self.headers(user, app, settings)?),
             Method::Kerberos(settings) => {
                 let (Some(delegator), Some(account)) = (&self.delegator, user.account()) else {
-                    let detail = format!("{} wants a ticket, but has no account or no [kerberos]", app.id);
+                    let detail = format!(
+                        "{} wants a ticket, but has no account or no [kerberos]",
+                        app.id
+                    );
                     return Err(Stop::fail(Code::Internal, Side::Gateway, detail));
                 };
                 Form::Negotiate(Negotiate {
@@ -242,8 +256,12 @@ impl Sso {
             content.insert(String::from("exp"), json!(now + assertion::LIFETIME));
         }
         let internal = |why: String| Stop::fail(Code::Internal, Side::Gateway, why);
-        let token = self.signer.sign(&content).map_err(|error| internal(error.to_string()))?;
-        let mut value = HeaderValue::from_str(&token).map_err(|error| internal(error.to_string()))?;
+        let token = self
+            .signer
+            .sign(&content)
+            .map_err(|error| internal(error.to_string()))?;
+        let mut value =
+            HeaderValue::from_str(&token).map_err(|error| internal(error.to_string()))?;
         value.set_sensitive(true);
         self.assertions.insert(key, value.clone());
         Ok(value)
@@ -260,7 +278,10 @@ pub fn fault(error: &kerberos::Error) -> Stop {
         Kind::KeytabUnusable => (Code::KeytabUnusable, Side::Gateway),
         Kind::PrincipalUnknown => (Code::PrincipalUnknown, Side::Kdc),
         Kind::PrincipalRefused => {
-            return Stop::deny(Code::AccountDisabled, format!("{error}; {}", diagnosis.cause));
+            return Stop::deny(
+                Code::AccountDisabled,
+                format!("{error}; {}", diagnosis.cause),
+            );
         }
         Kind::SpnUnknown => (Code::SpnUnknown, Side::Kdc),
         Kind::DelegationRefused => (Code::DelegationRefused, Side::Kdc),
@@ -270,7 +291,14 @@ pub fn fault(error: &kerberos::Error) -> Stop {
         Kind::TicketRefused => (Code::TicketRefused, Side::Backend),
         Kind::Gateway => (Code::Internal, Side::Gateway),
     };
-    Stop::fail(code, side, format!("{error} [{}]: {} {}", diagnosis.code, diagnosis.cause, diagnosis.check))
+    Stop::fail(
+        code,
+        side,
+        format!(
+            "{error} [{}]: {} {}",
+            diagnosis.code, diagnosis.cause, diagnosis.check
+        ),
+    )
 }
 
 fn micros(span: Duration) -> u64 {
