@@ -53,7 +53,7 @@ impl AuthorizedUser {
 }
 
 /// The room.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Authz {
     graph: Option<Graph>,
     mapped_groups: Arc<[Uuid]>,

@@ -69,8 +69,13 @@ fn challenges(headers: &mut HeaderMap, app: &Application) {
                 .get_all(header::WWW_AUTHENTICATE)
                 .iter()
                 .filter(|value| {
-                    let scheme = value.as_bytes().split(|b| *b == b' ').next().unwrap_or_default();
-                    !scheme.eq_ignore_ascii_case(b"negotiate") && !scheme.eq_ignore_ascii_case(b"ntlm")
+                    let scheme = value
+                        .as_bytes()
+                        .split(|b| *b == b' ')
+                        .next()
+                        .unwrap_or_default();
+                    !scheme.eq_ignore_ascii_case(b"negotiate")
+                        && !scheme.eq_ignore_ascii_case(b"ntlm")
                 })
                 .cloned()
                 .collect();
@@ -86,7 +91,10 @@ fn challenges(headers: &mut HeaderMap, app: &Application) {
 }
 
 fn translate(headers: &mut HeaderMap, name: &HeaderName, with: impl Fn(&str) -> Option<String>) {
-    let new = headers.get(name).and_then(|value| value.to_str().ok()).and_then(with);
+    let new = headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .and_then(with);
     if let Some(value) = new.and_then(|text| HeaderValue::from_str(&text).ok()) {
         headers.insert(name, value);
     }
@@ -115,9 +123,10 @@ fn location(text: &str, app: &Application) -> Option<String> {
         // A server that was told our host by `keep_host` may still think in its own scheme and port.
         (same && port) || (app.keep_host && own_host)
     })?;
-    let rest = absolute.path().strip_prefix(ours.url.path()).unwrap_or_else(|| {
-        absolute.path().trim_start_matches('/')
-    });
+    let rest = absolute
+        .path()
+        .strip_prefix(ours.url.path())
+        .unwrap_or_else(|| absolute.path().trim_start_matches('/'));
     let mut out = format!("{published}{rest}");
     if let Some(query) = absolute.query() {
         out.push('?');
@@ -141,7 +150,11 @@ fn refresh(text: &str, app: &Application) -> Option<String> {
 
 /// Cookies stay on the published host and below the published prefix, and travel over TLS only.
 fn cookies(headers: &mut HeaderMap, app: &Application) {
-    let lines: Vec<HeaderValue> = headers.get_all(header::SET_COOKIE).iter().cloned().collect();
+    let lines: Vec<HeaderValue> = headers
+        .get_all(header::SET_COOKIE)
+        .iter()
+        .cloned()
+        .collect();
     headers.remove(header::SET_COOKIE);
     for line in lines {
         // SECURITY: a backend that could set our cookies could choose who somebody is.
@@ -190,7 +203,10 @@ fn cookie(text: &str, app: &Application) -> String {
 }
 
 fn cookie_path(path: &str, app: &Application) -> String {
-    let inside = app.backends.iter().find_map(|backend| path.strip_prefix(backend.url.path()));
+    let inside = app
+        .backends
+        .iter()
+        .find_map(|backend| path.strip_prefix(backend.url.path()));
     match inside {
         Some(rest) => format!("{}{rest}", app.prefix),
         None => app.prefix.clone(),
@@ -198,7 +214,8 @@ fn cookie_path(path: &str, app: &Application) -> String {
 }
 
 fn contains_ignoring_case(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
+    text.windows(part.len())
+        .any(|window| window.eq_ignore_ascii_case(part))
 }
 
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -232,12 +249,20 @@ mod tests {
             host: published_url.host_str().unwrap().parse().unwrap(),
             prefix: published_url.path().to_owned(),
             published_url,
-            backends: vec![Backend { url: backend.parse().unwrap(), address: None }],
+            backends: vec![Backend {
+                url: backend.parse().unwrap(),
+                address: None,
+            }],
             keep_host: false,
             backend_ca: None,
             access: Access::default(),
             sso: Sso::None,
-            limits: Limits { connect: second, first_byte: second, idle: second, max_body: 0 },
+            limits: Limits {
+                connect: second,
+                first_byte: second,
+                idle: second,
+                max_body: 0,
+            },
             bearer_audiences: Vec::new(),
         }
     }
@@ -247,20 +272,39 @@ mod tests {
     }
 
     fn below() -> Application {
-        app("https://intranet.example.com/reports/", "https://rep.corp/base/")
+        app(
+            "https://intranet.example.com/reports/",
+            "https://rep.corp/base/",
+        )
     }
 
     #[test]
     fn locations_lead_back_to_the_published_address() {
         for (app, from, to) in [
-            (root(), "http://iis01.corp:8080/a?b=c#d", Some("https://intranet.example.com/a?b=c#d")),
-            (root(), "http://iis01.corp:8080", Some("https://intranet.example.com/")),
+            (
+                root(),
+                "http://iis01.corp:8080/a?b=c#d",
+                Some("https://intranet.example.com/a?b=c#d"),
+            ),
+            (
+                root(),
+                "http://iis01.corp:8080",
+                Some("https://intranet.example.com/"),
+            ),
             (root(), "/a", Some("/a")),
             (root(), "a/b", None),
             (root(), "https://elsewhere.example.com/a", None),
             (root(), "http://iis01.corp:9090/a", None),
-            (below(), "https://rep.corp/base/x", Some("https://intranet.example.com/reports/x")),
-            (below(), "//rep.corp/base/x", Some("https://intranet.example.com/reports/x")),
+            (
+                below(),
+                "https://rep.corp/base/x",
+                Some("https://intranet.example.com/reports/x"),
+            ),
+            (
+                below(),
+                "//rep.corp/base/x",
+                Some("https://intranet.example.com/reports/x"),
+            ),
             (below(), "/base/x", Some("/reports/x")),
             (below(), "/other", None),
         ] {
@@ -275,8 +319,14 @@ mod tests {
     #[test]
     fn cookies_keep_their_flags_and_lose_their_reach() {
         for (from, to) in [
-            ("a=1; Domain=.corp; Path=/base/x; HttpOnly", "a=1; Path=/reports/x; HttpOnly; Secure"),
-            ("a=1; path=/; SameSite=None; secure", "a=1; Path=/reports/; SameSite=None; secure"),
+            (
+                "a=1; Domain=.corp; Path=/base/x; HttpOnly",
+                "a=1; Path=/reports/x; HttpOnly; Secure",
+            ),
+            (
+                "a=1; path=/; SameSite=None; secure",
+                "a=1; Path=/reports/; SameSite=None; secure",
+            ),
             ("a=1;; ", "a=1; Secure"),
         ] {
             assert_eq!(cookie(from, &below()), to, "{from}");

@@ -101,10 +101,10 @@ pub fn scrub_cookies(headers: &mut HeaderMap) {
         .map(<[u8]>::trim_ascii)
         .filter(|pair| !pair.is_empty() && !is_own_cookie(pair))
         .collect();
-    if let Ok(value) = HeaderValue::from_bytes(&kept.join(&b"; "[..])) {
-        if !value.is_empty() {
-            headers.insert(header::COOKIE, value);
-        }
+    if let Ok(value) = HeaderValue::from_bytes(&kept.join(&b"; "[..]))
+        && !value.is_empty()
+    {
+        headers.insert(header::COOKIE, value);
     }
 }
 

@@ -5,9 +5,9 @@
 //! A request is sent again only when it surely was not sent: the connection could not be made, or it was
 //! dead before the first byte went out.
 
-pub mod body;
 pub mod connect;
 pub mod headers;
+pub mod passage;
 pub mod pool;
 
 use std::collections::HashMap;
@@ -34,12 +34,12 @@ use hyper::body::Incoming as HyperBody;
 use hyper::client::conn::http1::SendRequest;
 use rustls::ClientConfig;
 
-use crate::forward::body::Activity;
-use crate::forward::body::Incoming;
-use crate::forward::body::Lease;
-use crate::forward::body::Outgoing;
 use crate::forward::connect::TrustError;
 use crate::forward::headers::Managed;
+use crate::forward::passage::Activity;
+use crate::forward::passage::Incoming;
+use crate::forward::passage::Lease;
+use crate::forward::passage::Outgoing;
 use crate::forward::pool::Key;
 use crate::forward::pool::Partition;
 use crate::forward::pool::Pool;
@@ -71,13 +71,17 @@ pub struct Outbound<'a> {
     pub session: &'a str,
 }
 
+/// When each application's servers could last not be reached.
+#[derive(Debug, Default)]
+struct Ejected(Mutex<HashMap<(String, usize), Instant>>);
+
 /// The room.
 #[derive(Clone, Debug)]
 pub struct Forwarder {
     pool: Pool,
     managed: Arc<Managed>,
     tls: Arc<HashMap<String, Arc<ClientConfig>>>,
-    ejected: Arc<Mutex<HashMap<(String, usize), Instant>>>,
+    ejected: Arc<Ejected>,
     spread: RandomState,
 }
 
@@ -329,7 +333,11 @@ impl Forwarder {
         let mut order: Vec<usize> = (0..count)
             .map(|at| (hash.wrapping_add(at)) % count.max(1))
             .collect();
-        let ejected = self.ejected.lock().unwrap_or_else(PoisonError::into_inner);
+        let ejected = self
+            .ejected
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let app = outbound.app.id.as_str();
         order.sort_by_key(|backend| {
             let since = ejected.get(&(app.to_owned(), *backend));
@@ -339,7 +347,11 @@ impl Forwarder {
     }
 
     fn eject(&self, app: &Application, backend: usize) {
-        let mut ejected = self.ejected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ejected = self
+            .ejected
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         ejected.insert((app.id.to_string(), backend), Instant::now());
     }
 }

@@ -19,10 +19,10 @@ use crate::model::claims::Groups;
 pub fn identity(settings: &HeaderSso, claims: &Claims, account: Option<&Account>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, from) in &settings.headers {
-        if let Some(value) = value(*from, claims, account) {
-            if let Ok(value) = HeaderValue::from_str(&visible(&value)) {
-                headers.insert(name.clone(), value);
-            }
+        if let Some(value) = value(*from, claims, account)
+            && let Ok(value) = HeaderValue::from_str(&visible(&value))
+        {
+            headers.insert(name.clone(), value);
         }
     }
     headers

@@ -142,10 +142,8 @@ where
             }
             None => true,
         };
-        if sound {
-            if let Some(lease) = self.lease.take() {
-                lease.give_back();
-            }
+        if sound && let Some(lease) = self.lease.take() {
+            lease.give_back();
         }
         Poll::Ready(frame)
     }
