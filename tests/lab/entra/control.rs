@@ -101,7 +101,8 @@ pub fn router() -> Router<Arc<Emulator>> {
         .route("/settings", post(settings))
 }
 
-async fn table() -> Json<Value> {
+/// `/_control/`: what there is.
+pub async fn table() -> Json<Value> {
     Json(json!([
         "GET /_control/counters",
         "DELETE /_control/counters",

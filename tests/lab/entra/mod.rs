@@ -20,6 +20,12 @@
 //! missing PKCE challenge is refused although Entra lets a confidential client go without;
 //! the audience of v2 API tokens is the application id URI unless `--api-client-id` is given.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "development part: a mistake here should fail its test loudly"
+)]
+
 mod authorize;
 mod client_auth;
 pub mod control;
@@ -212,6 +218,7 @@ fn router(emulator: Arc<Emulator>) -> Router {
             post(graph::member_groups),
         )
         .route("/", get(pages::front))
+        .route("/_control/", get(control::table))
         .nest("/_control", control::router())
         .fallback(graph::unknown)
         .layer(from_fn_with_state(

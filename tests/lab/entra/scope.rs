@@ -90,12 +90,14 @@ impl Scope {
 impl Emulator {
     fn resource(&self, word: &str) -> Option<(Resource, String)> {
         let graph_here = format!("{}/graph/", self.public_url);
+        let host = format!("{}/", self.public_url);
         let own = format!("{}/", self.client_id);
         let v2 = format!("{}/", self.api_audience);
         let v1 = format!("{}-v1/", self.api_audience);
         let prefixes = [
             ("https://graph.microsoft.com/", Resource::Graph),
             (graph_here.as_str(), Resource::Graph),
+            (host.as_str(), Resource::Graph),
             (own.as_str(), Resource::ApiV2),
             (v2.as_str(), Resource::ApiV2),
             (v1.as_str(), Resource::ApiV1),
