@@ -8,7 +8,9 @@
 //! | Room | What it is |
 //! |---|---|
 //! | [`model`] | the nouns, valid by construction |
-//! | [`kerberos`] | tickets in a person’s name: keytab, S4U, Negotiate tokens, KDC health, diagnosis |
+//! | [`config`] | the files, parsed into checked settings; every mistake at once |
+//! | [`kerberos`] | tickets in a person's name: keytab, S4U, Negotiate tokens, KDC health, diagnosis |
 
+pub mod config;
 pub mod kerberos;
 pub mod model;

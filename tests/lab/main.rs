@@ -1,1 +1,2 @@
+//! The development laboratory.
 fn main() {}

@@ -1,1 +1,1 @@
-
+//! Promises to a user, one file each, in one binary.

@@ -1,0 +1,321 @@
+//! The boot file and the applications' files, parsed into checked settings.
+//!
+//! In: a path. Out: a [`Config`] in which every value is valid, or *all* mistakes at once with file, line
+//! and key. `kerbgate run`, `check` and every test use this one loader. Nothing is bound and nothing is
+//! written before it has succeeded.
+
+pub mod applications;
+pub mod reader;
+pub mod sections;
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::config::reader::Mistake;
+use crate::config::reader::Mistakes;
+use crate::config::reader::Section;
+use crate::config::reader::Source;
+use crate::config::sections::Directory;
+use crate::config::sections::Gateway;
+use crate::config::sections::Issuer;
+use crate::config::sections::Kerberos;
+use crate::config::sections::Listener;
+use crate::config::sections::Log;
+use crate::config::sections::Mapping;
+use crate::config::sections::Pages;
+use crate::config::sections::Session;
+use crate::model::application::Application;
+use crate::model::application::Guests;
+use crate::model::application::Sso;
+
+/// Everything the gateway is told from outside, complete and checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the gateway itself lives.
+    pub gateway: Gateway,
+    /// Sockets, certificates and limits towards clients.
+    pub listener: Listener,
+    /// The identity provider.
+    pub issuer: Issuer,
+    /// Lifetimes of sessions.
+    pub session: Session,
+    /// The on-premises directory; absent when no application needs an account.
+    pub directory: Option<Directory>,
+    /// How people become accounts; absent when no application needs one.
+    pub mapping: Option<Mapping>,
+    /// The gateway's own Kerberos credential; absent when no application needs a ticket.
+    pub kerberos: Option<Kerberos>,
+    /// What our own pages say and look like.
+    pub pages: Pages,
+    /// What is logged, and where to.
+    pub log: Log,
+    /// The published applications.
+    pub applications: Vec<Application>,
+}
+
+/// Loads and checks `path` and the applications' files it names.
+///
+/// # Errors
+/// Every mistake found, ordered by file and line.
+pub fn load(path: &Path) -> Result<Config, Vec<Mistake>> {
+    let mistakes = Mistakes::default();
+    let config = Source::read(path, &mistakes).and_then(|source| read(&source, &mistakes));
+    match config {
+        Some(config) if mistakes.is_empty() => Ok(config),
+        Some(_) | None => Err(mistakes.into_sorted()),
+    }
+}
+
+fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
+    let table = source.parse(mistakes);
+    let root = Section::root(source, &table, mistakes);
+    let hosts = sections::hosts(&root.section("hosts"));
+    let gateway = sections::gateway(&root.section("gateway"));
+    let listener = sections::listener(&root.section("listener"));
+    let issuer = sections::issuer(&root.section("issuer"), &hosts);
+    let session = sections::session(&root.section("session"));
+    let directory = sections::directory(&root.section("directory"), &hosts);
+    let mapping = sections::mapping(&root.section("mapping"));
+    let kerberos = sections::kerberos(&root.section("kerberos"), &hosts);
+    let pages = sections::pages(&root.section("pages"));
+    let log = sections::log(&root.section("log"));
+    root.finish();
+
+    let folder = gateway.as_ref().map(|gateway| gateway.applications.clone());
+    let applications = folder.map(|folder| {
+        let files = application_files(&folder, mistakes);
+        applications::load(&files, &hosts, mistakes)
+    });
+    let config = Config {
+        gateway: gateway?,
+        listener: listener?,
+        issuer: issuer?,
+        session,
+        directory: directory?,
+        mapping: mapping?,
+        kerberos: kerberos?,
+        pages,
+        log,
+        applications: applications?,
+    };
+    check_together(&config, source, mistakes);
+    Some(config)
+}
+
+fn application_files(folder: &Path, mistakes: &Mistakes) -> Vec<PathBuf> {
+    let listed = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match listed {
+        Ok(entries) => {
+            let mut files: Vec<_> = entries
+                .iter()
+                .map(fs::DirEntry::path)
+                .filter(|path| path.extension().is_some_and(|e| e == "toml"))
+                .collect();
+            files.sort();
+            files
+        }
+        Err(error) => {
+            mistakes.note(Mistake {
+                file: folder.to_owned(),
+                line: 0,
+                key: String::from("gateway.applications"),
+                problem: format!("the folder of applications cannot be read: {error}"),
+            });
+            Vec::new()
+        }
+    }
+}
+
+/// What only shows when sections and applications are seen together.
+fn check_together(config: &Config, source: &Source, mistakes: &Mistakes) {
+    let note = |key: &str, problem: String| {
+        mistakes.note(Mistake {
+            file: source.path().to_owned(),
+            line: 1,
+            key: key.to_owned(),
+            problem,
+        });
+    };
+    let mut taken: HashMap<(String, String), &Application> = HashMap::new();
+    for app in &config.applications {
+        let place = (app.host.to_string(), app.prefix.clone());
+        if let Some(other) = taken.insert(place, app) {
+            let (first, second) = (&other.id, &app.id);
+            note(
+                "published_url",
+                format!(
+                    "applications {first} and {second} are both published at {}",
+                    app.published_url
+                ),
+            );
+        }
+        if app.host == config.gateway.sign_in_host && app.prefix == "/" {
+            note(
+                "published_url",
+                format!(
+                    "application {} takes the gateway's own host {}; publish it under another host",
+                    app.id, app.host
+                ),
+            );
+        }
+        let name = &app.id;
+        if app.needs_account() {
+            if config.directory.is_none() {
+                note(
+                    "directory",
+                    format!("is missing; application {name} needs accounts"),
+                );
+            }
+            if config.mapping.is_none() {
+                note(
+                    "mapping",
+                    format!("is missing; application {name} needs accounts"),
+                );
+            }
+        }
+        if matches!(app.sso, Sso::Kerberos(_)) && config.kerberos.is_none() {
+            note(
+                "kerberos",
+                format!("is missing; application {name} needs tickets"),
+            );
+        }
+        let makes = app.needs_account() && app.access.guests == Guests::Provision;
+        if makes
+            && config
+                .mapping
+                .as_ref()
+                .is_some_and(|m| m.guests_ou.is_none())
+        {
+            note(
+                "mapping.guests_ou",
+                format!("is missing; application {name} has guests = \"provision\""),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The shipped examples, with the secrets they name put in place.
+    fn shipped(folder: &str) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("config")
+            .join(folder);
+        fs::create_dir(copy.path().join("apps")).unwrap();
+        fs::copy(
+            from.join("kerbgate.toml"),
+            copy.path().join("kerbgate.toml"),
+        )
+        .unwrap();
+        for app in fs::read_dir(from.join("apps")).unwrap() {
+            let app = app.unwrap();
+            fs::copy(app.path(), copy.path().join("apps").join(app.file_name())).unwrap();
+        }
+        for secret in ["client-secret", "bind-password", "seal-key", "seal-key.old"] {
+            fs::write(
+                copy.path().join(secret),
+                "a secret of more than 32 characters\n",
+            )
+            .unwrap();
+        }
+        copy
+    }
+
+    #[test]
+    fn every_shipped_configuration_loads() {
+        for folder in [".", "examples/headers-only", "examples/simple-bind"] {
+            let copy = shipped(folder);
+            let loaded = load(&copy.path().join("kerbgate.toml"));
+            assert!(loaded.is_ok(), "{folder}: {loaded:#?}");
+        }
+    }
+
+    /// What the reference file shows behind `#` are real keys with sound values.
+    #[test]
+    fn the_reference_shows_every_optional_key_as_it_may_be_written() {
+        let copy = shipped(".");
+        let uncomment = |file: &Path| {
+            let text = fs::read_to_string(file).unwrap();
+            let lines: Vec<_> = text
+                .lines()
+                .map(|l| {
+                    l.strip_prefix('#')
+                        .filter(|rest| !rest.starts_with(' '))
+                        .unwrap_or(l)
+                })
+                .collect();
+            fs::write(file, lines.join("\n")).unwrap();
+        };
+        let boot = copy.path().join("kerbgate.toml");
+        uncomment(&boot);
+        uncomment(&copy.path().join("apps/intranet.toml"));
+        uncomment(&copy.path().join("apps/wiki.toml"));
+        // Two pairs of keys exclude each other; everything else must load together.
+        let mistakes = load(&boot).unwrap_err();
+        let keys: Vec<_> = mistakes.iter().map(|m| m.key.as_str()).collect();
+        assert_eq!(
+            keys,
+            ["issuer.client_secret", "directory.bind_name"],
+            "{mistakes:#?}"
+        );
+    }
+
+    #[test]
+    fn mistakes_of_all_files_are_reported_together() {
+        let copy = shipped(".");
+        let boot = copy.path().join("kerbgate.toml");
+        let text = fs::read_to_string(&boot).unwrap();
+        fs::write(
+            &boot,
+            text.replace("0.0.0.0:443", "everywhere")
+                .replace("realm =", "relm ="),
+        )
+        .unwrap();
+        fs::write(
+            copy.path().join("apps/broken.toml"),
+            "name = \"x\"\nbackend_urls = [\"ftp://x/\"]\n",
+        )
+        .unwrap();
+        fs::remove_file(copy.path().join("client-secret")).unwrap();
+        let mistakes = load(&boot).unwrap_err();
+        let all = mistakes
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n");
+        for part in [
+            "listener.https: \"everywhere\" is not an address with port",
+            "directory.relm: is no known key here",
+            "directory.realm: is missing",
+            "client-secret cannot be read",
+            "broken.toml:2: backend_urls: \"ftp://x/\" is not",
+            "broken.toml:1: published_url: is missing",
+            "broken.toml:1: access.guests: is missing",
+            "broken.toml:1: sso: wanted: exactly one of",
+        ] {
+            assert!(all.contains(part), "{part:?} is not in\n{all}");
+        }
+    }
+
+    #[test]
+    fn two_applications_cannot_share_an_address() {
+        let copy = shipped(".");
+        fs::copy(
+            copy.path().join("apps/wiki.toml"),
+            copy.path().join("apps/wiki2.toml"),
+        )
+        .unwrap();
+        let mistakes = load(&copy.path().join("kerbgate.toml")).unwrap_err();
+        assert!(
+            mistakes[0]
+                .problem
+                .contains("wiki and wiki2 are both published"),
+            "{mistakes:?}"
+        );
+    }
+}
