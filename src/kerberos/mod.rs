@@ -184,7 +184,7 @@ pub struct Status {
     pub local_lane: LaneStatus,
     /// Every KDC and its health.
     pub kdcs: Vec<KdcStatus>,
-    /// People whose tickets are held.
+    /// People whose tickets are held; counted now and then, so not to the moment.
     pub people: u64,
 }
 
