@@ -3,14 +3,36 @@
 //! # The map of the house
 //!
 //! A request walks one straight corridor; each room hands the next a value that only it could make.
-//! A room imports only rooms above it in this list (`tests/house.rs` holds that):
+//! A room imports only rooms above it in this list (`tests/house.rs` holds that).
 //!
 //! | Room | What it is |
 //! |---|---|
 //! | [`model`] | the nouns, valid by construction |
+//! | [`telemetry`] | diagnostics, access lines, audit events |
 //! | [`config`] | the files, parsed into checked settings; every mistake at once |
-//! | [`kerberos`] | tickets in a person's name: keytab, S4U, Negotiate tokens, KDC health, diagnosis |
+//! | [`store`] | what must survive a restart: sign-ins, sessions, links to accounts |
+//! | [`oidc`] | tool: metadata, keys, token validation, code flow |
+//! | [`graph`] | tool: the few questions asked of Microsoft Graph |
+//! | [`kerberos`] | tool: keytab, S4U, Negotiate tokens, KDC health, diagnosis |
+//! | [`listener`] | sockets, TLS, strict framing, limits |
+//! | [`route`] | 1: host + path → the application |
+//! | [`authz`] | 3: user + application → `AuthorizedUser` |
+//! | [`sso`] | 5: mapped user + application → `BackendCredential` |
+//! | [`forward`] | 6: request + credential → the backend's response |
+//! | [`rewrite`] | 7: the backend's response → ours |
+//! | [`cli`] | run, check, doctor, explain |
 
+pub mod authz;
+pub mod cli;
 pub mod config;
+pub mod forward;
+pub mod graph;
 pub mod kerberos;
+pub mod listener;
 pub mod model;
+pub mod oidc;
+pub mod rewrite;
+pub mod route;
+pub mod sso;
+pub mod store;
+pub mod telemetry;
