@@ -10,4 +10,9 @@
     reason = "a test may stop at the first surprise, and says why"
 )]
 
+mod alone;
+mod delegation_remembers_and_forgets;
+mod delegation_says_why_not;
+mod delegation_speaks_as_the_person;
+mod delegation_survives_its_kdcs;
 mod lab;
