@@ -20,17 +20,23 @@
 //! | [`sso`] | 5: mapped user + application → `BackendCredential` |
 //! | [`forward`] | 6: request + credential → the backend's response |
 //! | [`rewrite`] | 7: the backend's response → ours |
+//! | [`pipeline`] | the corridor: one function, one line a room |
+//! | [`assembly`] | from the configuration to each tool's own settings |
+//! | [`doctor`] | named checks of everything around the gateway; the walk without a browser |
 //! | [`cli`] | run, check, doctor, explain |
 
+pub mod assembly;
 pub mod authz;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod forward;
 pub mod graph;
 pub mod kerberos;
 pub mod listener;
 pub mod model;
 pub mod oidc;
+pub mod pipeline;
 pub mod rewrite;
 pub mod route;
 pub mod sso;
