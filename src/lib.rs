@@ -23,8 +23,10 @@
 //! | [`pipeline`] | the corridor: one function, one line a room |
 //! | [`assembly`] | from the configuration to each tool's own settings |
 //! | [`doctor`] | named checks of everything around the gateway; the walk without a browser |
+//! | [`app`] | builds every room once and ties the listener to the pipeline |
 //! | [`cli`] | run, check, doctor, explain |
 
+pub mod app;
 pub mod assembly;
 pub mod authz;
 pub mod cli;
