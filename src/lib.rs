@@ -16,12 +16,14 @@
 //! | [`kerberos`] | tool: keytab, S4U, Negotiate tokens, KDC health, diagnosis |
 //! | [`listener`] | sockets, TLS, strict framing, limits |
 //! | [`route`] | 1: host + path → the application |
+//! | [`authn`] | 2: cookie or token → `AuthenticatedUser`, or the way to the issuer |
 //! | [`authz`] | 3: user + application → `AuthorizedUser` |
 //! | [`sso`] | 5: mapped user + application → `BackendCredential` |
 //! | [`forward`] | 6: request + credential → the backend's response |
 //! | [`rewrite`] | 7: the backend's response → ours |
 //! | [`cli`] | run, check, doctor, explain |
 
+pub mod authn;
 pub mod authz;
 pub mod cli;
 pub mod config;
