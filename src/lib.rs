@@ -13,12 +13,11 @@
 //! | [`store`] | what must survive a restart: sign-ins, sessions, links to accounts |
 //! | [`oidc`] | tool: metadata, keys, token validation, code flow |
 //! | [`graph`] | tool: the few questions asked of Microsoft Graph |
-//! | [`ldap`] | tool: LDAPS, bind, filters, names, fail-over between controllers |
+//! | [`ldap`] | tool: connections, filters, entries of the directory |
 //! | [`kerberos`] | tool: keytab, S4U, Negotiate tokens, KDC health, diagnosis |
 //! | [`listener`] | sockets, TLS, strict framing, limits |
 //! | [`route`] | 1: host + path → the application |
 //! | [`authz`] | 3: user + application → `AuthorizedUser` |
-//! | [`mapping`] | 4: authorized user → `MappedUser` with the on-premises account, found or made |
 //! | [`sso`] | 5: mapped user + application → `BackendCredential` |
 //! | [`forward`] | 6: request + credential → the backend's response |
 //! | [`rewrite`] | 7: the backend's response → ours |
