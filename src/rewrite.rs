@@ -246,6 +246,7 @@ mod tests {
         Application {
             id: "app".parse().unwrap(),
             name: String::from("App"),
+            owner: None,
             host: published_url.host_str().unwrap().parse().unwrap(),
             prefix: published_url.path().to_owned(),
             published_url,
