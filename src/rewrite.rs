@@ -11,7 +11,7 @@ use http::Response;
 use http::header;
 use url::Url;
 
-use crate::forward::headers::is_own_cookie;
+use crate::forward::headers::is_ours;
 use crate::model::application::Application;
 use crate::model::application::Sso;
 
@@ -158,7 +158,7 @@ fn cookies(headers: &mut HeaderMap, app: &Application) {
     headers.remove(header::SET_COOKIE);
     for line in lines {
         // SECURITY: a backend that could set our cookies could choose who somebody is.
-        if is_own_cookie(line.as_bytes()) || line.as_bytes().trim_ascii().is_empty() {
+        if is_ours(line.as_bytes().trim_ascii_start()) || line.as_bytes().trim_ascii().is_empty() {
             continue;
         }
         match line.to_str().ok().map(|text| cookie(text, app)) {
@@ -254,7 +254,6 @@ mod tests {
                 address: None,
             }],
             keep_host: false,
-            backend_ca: None,
             access: Access::default(),
             sso: Sso::None,
             limits: Limits {

@@ -64,7 +64,6 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
     let published = published_url(root);
     let backends = backends(root, hosts);
     let keep_host = root.flag("keep_host", false);
-    let backend_ca = root.path("backend_ca_file");
     let access = access(&root.section("access"));
     let sso = sso(&root.section("sso"), &backends);
     let limits = limits(&root.section("limits"));
@@ -87,7 +86,6 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         published_url,
         backends: (!backends.is_empty()).then_some(backends)?,
         keep_host,
-        backend_ca,
         access,
         sso: sso?,
         limits,

@@ -524,3 +524,28 @@ async fn the_emulator_of_a_test_is_its_own() {
     );
     assert!(TcpListener::bind(("127.0.0.1", entra.port)).is_err());
 }
+
+#[tokio::test]
+async fn the_configuration_of_the_demo_is_sound() {
+    let stage = Stage::new().await;
+    stage.publish("refusing");
+    stage.publish("undelegated");
+    let loaded = kerbgate::config::load(&stage.path("kerbgate.toml"));
+    let config = loaded.unwrap_or_else(|mistakes| {
+        let told: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+        panic!("{}", told.join("\n"))
+    });
+    assert_eq!(config.applications.len(), 5);
+}
+
+#[tokio::test]
+async fn a_private_lab_may_be_broken() {
+    let private = PrivateLab::start().await;
+    let kdc = private.lab.facts.kdc;
+    assert!(std::net::TcpStream::connect(kdc).is_ok());
+    private.signal("samba", "KILL");
+    eventually("the KDC is gone", async || {
+        std::net::TcpStream::connect(kdc).is_err()
+    })
+    .await;
+}
