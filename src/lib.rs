@@ -11,6 +11,7 @@
 //! | [`config`] | the files, parsed into checked settings; every mistake at once |
 
 pub mod config;
+pub mod forward;
 pub mod listener;
 pub mod model;
 pub mod route;
