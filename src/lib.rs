@@ -14,4 +14,5 @@ pub mod config;
 pub mod forward;
 pub mod listener;
 pub mod model;
+pub mod rewrite;
 pub mod route;
