@@ -17,6 +17,7 @@
 //! | [`kerberos`] | tool: keytab, S4U, Negotiate tokens, KDC health, diagnosis |
 //! | [`listener`] | sockets, TLS, strict framing, limits |
 //! | [`route`] | 1: host + path → the application |
+//! | [`authn`] | 2: cookie or bearer token → `AuthenticatedUser` |
 //! | [`authz`] | 3: user + application → `AuthorizedUser` |
 //! | [`sso`] | 5: mapped user + application → `BackendCredential` |
 //! | [`forward`] | 6: request + credential → the backend's response |
@@ -29,6 +30,7 @@
 
 pub mod app;
 pub mod assembly;
+pub mod authn;
 pub mod authz;
 pub mod cli;
 pub mod config;

@@ -30,6 +30,7 @@ use crate::authn::Authn;
 use crate::authz::Authz;
 use crate::config::Config;
 use crate::forward::Forwarder;
+use crate::forward::pool::Limits;
 use crate::kerberos::Delegator;
 use crate::ldap::Directory;
 use crate::listener;
@@ -46,7 +47,7 @@ use crate::pipeline::Pipeline;
 use crate::route::Routes;
 use crate::sso::Sso;
 use crate::sso::assertion::Signer;
-use crate::store::SqliteStore;
+use crate::store::sqlite::SqliteStore;
 use crate::store::Store;
 
 /// Why the gateway did not start: every reason found, one a line.
@@ -139,7 +140,7 @@ async fn build(config: &Config) -> Result<Arc<House>, StartError> {
     let keyring = note(&mut wrong, assembly::keyring(config));
     let applications: Vec<Arc<Application>> =
         config.applications.iter().cloned().map(Arc::new).collect();
-    let forwarder = note(&mut wrong, Forwarder::new(&applications));
+    let forwarder = note(&mut wrong, forwarder(config));
     let pages = note(&mut wrong, assembly::brand(config)).map(Pages::new);
     let mapping = note(&mut wrong, assembly::mapping_settings(config));
 
@@ -231,6 +232,11 @@ fn directory(config: &Config, delegator: Option<&Delegator>) -> Result<Option<Di
     }
     let settings = assembly::ldap_settings(config, delegator).map_err(|error| error.to_string())?;
     Ok(settings.map(Directory::new))
+}
+
+fn forwarder(config: &Config) -> Result<Forwarder, String> {
+    let trust = assembly::backend_trust(config).map_err(|error| error.to_string())?;
+    Forwarder::new(trust, Limits::default()).map_err(|error| error.to_string())
 }
 
 /// A folder that only we can read.

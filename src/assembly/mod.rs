@@ -12,11 +12,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
 use crate::assembly::own_identity::Own;
+use crate::authn;
+use crate::authn::seal::Keyring;
 use crate::config::Config;
 use crate::config::sections::Bind;
 use crate::config::sections::ClientCredential;
 use crate::config::sections::Directory;
+use crate::forward::connect::Trust;
 use crate::graph;
 use crate::graph::Graph;
 use crate::kerberos;
@@ -31,7 +37,11 @@ use crate::oidc::Issuer;
 use crate::oidc::settings::ClaimNames;
 use crate::oidc::settings::Credential;
 use crate::oidc::settings::IssuerV1;
-use crate::oidc::settings::Trust;
+use crate::oidc::settings::Trust as IssuerTrust;
+use crate::pages::Accent;
+use crate::pages::Brand;
+use crate::pages::Contact;
+use crate::pages::Logo;
 
 /// What the configuration names and what turned out to be unusable.
 #[derive(Debug, thiserror::Error)]
@@ -111,10 +121,10 @@ pub fn oidc_settings(config: &Config) -> Result<oidc::Settings, Error> {
         skew: issuer.skew,
         keys_every: Duration::from_secs(3600),
         unknown_key_every: issuer.unknown_key_every,
-        trust: Trust {
+        trust: IssuerTrust {
             ca_file: issuer.ca_file.clone(),
             hosts: issuer.hosts.clone(),
-            ..Trust::default()
+            ..IssuerTrust::default()
         },
     })
 }
@@ -247,4 +257,82 @@ pub fn listener_settings(config: &Config) -> listener::Settings {
         drain: section.drain,
         ..listener::Settings::default()
     }
+}
+
+/// Lifetimes and places of sessions.
+#[must_use]
+pub fn authn_settings(config: &Config) -> authn::Settings {
+    let session = &config.session;
+    authn::Settings {
+        idle: session.idle,
+        absolute: session.absolute,
+        recheck: session.recheck,
+        issuer_grace: session.issuer_grace,
+        sign_in: session.sign_in,
+        ..authn::Settings::new(config.gateway.sign_in_url.clone(), config.gateway.sign_in_host.clone())
+    }
+}
+
+/// The keys that seal refresh tokens: configured, or made once in `state_dir`.
+///
+/// # Errors
+/// A key is too short, or its file unusable.
+pub fn keyring(config: &Config) -> Result<Keyring, Error> {
+    let session = &config.session;
+    match &session.seal_key {
+        Some(current) => Keyring::from_secrets(current, session.previous_seal_key.as_ref())
+            .map_err(|error| value("session.seal_key", error)),
+        None => Keyring::from_file(&config.gateway.state_dir.join("seal.key"))
+            .map_err(|error| value("gateway.state_dir", error)),
+    }
+}
+
+/// What our own pages look like.
+///
+/// # Errors
+/// The logo or the color cannot be used.
+pub fn brand(config: &Config) -> Result<Brand, Error> {
+    let section = &config.pages;
+    let logo = match &section.logo {
+        Some(path) => {
+            let content = fs::read(path).map_err(|source| Error::File {
+                key: "pages.logo",
+                path: path.clone(),
+                source,
+            })?;
+            Some(Logo::from_bytes(&content).map_err(|error| value("pages.logo", error))?)
+        }
+        None => None,
+    };
+    let accent = match &section.accent {
+        Some(text) => Accent::from_hex(text).map_err(|error| value("pages.accent", error))?,
+        None => Accent::default(),
+    };
+    let owners = config.applications.iter().filter_map(|app| {
+        let owner = app.owner.as_deref()?;
+        Some((app.name.clone(), Contact::from_text(owner)))
+    });
+    Ok(Brand {
+        organization: section.organization.clone(),
+        logo,
+        accent,
+        support: section.support.as_deref().map(Contact::from_text),
+        owners: owners.collect(),
+    })
+}
+
+/// Whom the forwarder believes that a backend is the one it says.
+///
+/// # Errors
+/// The CA file holds no certificates.
+pub fn backend_trust(config: &Config) -> Result<Trust, Error> {
+    let Some(path) = &config.backends_ca else {
+        return Ok(Trust::Platform);
+    };
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let authorities = read.map_err(|error| value("backends.ca_file", error))?;
+    if authorities.is_empty() {
+        return Err(value("backends.ca_file", format!("{} holds no certificate", path.display())));
+    }
+    Ok(Trust::Authorities(authorities))
 }
