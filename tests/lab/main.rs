@@ -24,6 +24,7 @@ mod facts;
 mod folder;
 mod gateway;
 mod keeper;
+mod measure;
 mod meter;
 mod people;
 mod pki;
@@ -33,6 +34,7 @@ mod serve;
 mod soak;
 mod stage;
 mod trouble;
+#[allow(dead_code, reason = "shared with the promises")]
 mod truth;
 mod up;
 #[allow(dead_code, reason = "shared with the promises")]
@@ -72,6 +74,8 @@ enum Command {
     Echo(echo::Args),
     /// Many people, many requests against a running demo: not one answer may be somebody else's.
     Soak(soak::Args),
+    /// The figures of a running demo: first visit by step, warm requests, memory.
+    Measure(measure::Args),
     /// What `up` starts in the background.
     #[command(hide = true)]
     Keep(Wanted),
@@ -96,6 +100,7 @@ fn run(command: Command) -> Result<ExitCode, Trouble> {
         Command::Entra(args) => ended(entra::run(*args)),
         Command::Echo(args) => ended(echo::run(args)),
         Command::Soak(args) => in_runtime(told(soak::run(args))),
+        Command::Measure(args) => in_runtime(told(measure::run(args))),
         Command::Keep(wanted) => in_runtime(up::keep(wanted)),
     }
 }

@@ -34,6 +34,8 @@ pub struct Demo {
     pub config: PathBuf,
     /// The authority of every certificate.
     pub ca: PathBuf,
+    /// The emulator's v2 issuer.
+    pub issuer: Url,
     /// What is published.
     pub apps: Vec<App>,
     /// Processes by name.

@@ -17,16 +17,12 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 /// Reads the directory, has no rights there.
 const READER: &str = "emma.employee";
-/// May delete.
-const DOMAIN_ADMIN: &str = "admin.privileged";
 /// What the gateway writes in front of the object id, as Entra Cloud Sync does.
 const ANCHOR: &str = "User_";
 
 /// An account of a guest, as the directory has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// Its distinguished name.
-    pub dn: String,
     /// `sAMAccountName`.
     pub sam: String,
     /// `userPrincipalName`.
@@ -46,7 +42,6 @@ pub async fn accounts(lab: &Facts) -> Result<BTreeMap<String, Account>, Failure>
             continue;
         };
         let account = Account {
-            dn: entry.get("dn").cloned().unwrap_or_default(),
             sam: entry.get("sAMAccountName").cloned().unwrap_or_default(),
             upn: entry.get("userPrincipalName").cloned().unwrap_or_default(),
         };
@@ -61,67 +56,33 @@ pub async fn accounts(lab: &Facts) -> Result<BTreeMap<String, Account>, Failure>
     Ok(found)
 }
 
-/// Deletes the account of the guest `oid`, if there is one: they have never been here.
-pub async fn forget(lab: &Facts, oid: &str) -> Result<(), Failure> {
-    let Some(account) = accounts(lab).await?.remove(oid) else {
-        return Ok(());
-    };
-    let password = password(lab, DOMAIN_ADMIN)?;
-    let mut tool = tool("ldapdelete", lab, DOMAIN_ADMIN, &password);
-    answer(tool.arg(account.dn)).await.map(drop)
-}
-
 async fn search(lab: &Facts) -> Result<String, Failure> {
-    let password = password(lab, READER)?;
-    let mut tool = tool("ldapsearch", lab, READER, &password);
-    tool.args([
-        "-LLL",
-        "-o",
-        "ldif-wrap=no",
-        "-E",
-        "pr=500/noprompt",
-        "-b",
-        &lab.base_dn,
-    ])
-    .arg(format!("(msDS-ExternalDirectoryObjectId={ANCHOR}*)"))
-    .args([
-        "msDS-ExternalDirectoryObjectId",
-        "sAMAccountName",
-        "userPrincipalName",
-    ]);
-    answer(&mut tool).await
-}
-
-fn password(lab: &Facts, who: &str) -> Result<NamedTempFile, Failure> {
-    let password = lab.accounts.passwords.get(who);
-    let password = password.ok_or_else(|| format!("lab.json has no password for {who}"))?;
+    let password = lab.accounts.passwords.get(READER);
+    let password = password.ok_or_else(|| format!("lab.json has no password for {READER}"))?;
     // A file: the command line is everybody's to read.
     let mut file = NamedTempFile::new()?;
     file.write_all(password.as_bytes())?;
-    Ok(file)
-}
-
-fn tool(program: &str, lab: &Facts, who: &str, password: &NamedTempFile) -> Command {
-    let mut command = Command::new(program);
-    command
+    let answer = Command::new("ldapsearch")
         .env("LDAPTLS_CACERT", &lab.ca)
         .env("LDAPTLS_REQCERT", "demand")
-        .args(["-x", "-H", &format!("ldaps://{}", lab.ldaps)])
-        .args(["-D", &format!("{who}@{}", lab.realm)])
+        .args(["-LLL", "-x", "-o", "ldif-wrap=no", "-E", "pr=500/noprompt"])
+        .args(["-H", &format!("ldaps://{}", lab.ldaps)])
+        .args(["-D", &format!("{READER}@{}", lab.realm)])
         .arg("-y")
-        .arg(password.path());
-    command
-}
-
-async fn answer(tool: &mut Command) -> Result<String, Failure> {
-    let name = tool.as_std().get_program().to_string_lossy().into_owned();
-    let answer = tool
+        .arg(file.path())
+        .args(["-b", &lab.base_dn])
+        .arg(format!("(msDS-ExternalDirectoryObjectId={ANCHOR}*)"))
+        .args([
+            "msDS-ExternalDirectoryObjectId",
+            "sAMAccountName",
+            "userPrincipalName",
+        ])
         .output()
         .await
-        .map_err(|error| format!("{name}: {error}"))?;
+        .map_err(|error| format!("ldapsearch: {error}"))?;
     if !answer.status.success() {
         let said = String::from_utf8_lossy(&answer.stderr).into_owned();
-        return Err(format!("{name}: {}: {said}", answer.status).into());
+        return Err(format!("ldapsearch: {}: {said}", answer.status).into());
     }
     Ok(String::from_utf8(answer.stdout)?)
 }

@@ -10,15 +10,11 @@ use crate::lab::Gateway;
 use crate::lab::Stage;
 use crate::lab::truth;
 
-/// Somebody whom no other test signs in: the account must not exist before.
-const NEWCOMER: (&str, &str) = (
-    "load0200@partner.example",
-    "22222222-0000-4000-8000-000000000200",
-);
+const ROLES: [&str; 3] = ["Intranet.User", "Timesheet.User", "Wiki.User"];
 
 struct Scene {
     stage: Stage,
-    _entra: Entra,
+    entra: Entra,
     gateway: Gateway,
     browser: Browser,
 }
@@ -36,7 +32,7 @@ impl Scene {
         Self {
             browser: Browser::open_window(&trusted).await,
             gateway,
-            _entra: entra,
+            entra,
             stage,
         }
     }
@@ -45,16 +41,13 @@ impl Scene {
         self.gateway.url(app, "/")
     }
 
-    fn entra(&self) -> String {
+    fn sign_in_page(&self) -> String {
         format!("https://entra.localhost:{}/", self.stage.entra_port)
     }
 
     /// Presses the button of `login` on the sign-in page.
     async fn sign_in(&self, login: &str) {
-        self.browser.arrive(&self.entra()).await;
-        if login.starts_with("load") {
-            self.browser.click("a[href*='all=1']").await;
-        }
+        self.browser.arrive(&self.sign_in_page()).await;
         self.browser
             .click(&format!("button[value='{login}']"))
             .await;
@@ -72,11 +65,11 @@ async fn a_new_guest_walks_through_both_applications_and_out_again() {
     let scene = Scene::set().await;
     let browser = &scene.browser;
     let facts = &scene.stage.lab.facts;
-    truth::forget(facts, NEWCOMER.1).await.unwrap();
+    let (login, oid) = scene.entra.new_guest("newcomer", &ROLES).await;
 
     browser.open(&scene.url("intranet")).await;
     scene.picture("01-sign-in").await;
-    scene.sign_in(NEWCOMER.0).await;
+    scene.sign_in(&login).await;
     browser.arrive(&scene.url("intranet")).await;
     let who = browser.find("#who").await;
     let shown = browser.text_of(&who).await;
@@ -115,7 +108,7 @@ async fn a_new_guest_walks_through_both_applications_and_out_again() {
     browser.arrive(&scene.gateway.url("login", "/")).await;
     scene.picture("06-signed-out").await;
     browser.open(&scene.url("intranet")).await;
-    browser.arrive(&scene.entra()).await;
+    browser.arrive(&scene.sign_in_page()).await;
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::lab::Stage;
 use crate::lab::gateway::APPS;
+use crate::lab::gateway::issuer;
 use crate::lab::lab_program;
 
 #[tokio::test]
@@ -26,6 +27,7 @@ async fn forty_people_at_once_see_themselves_only() {
         "binary": env!("CARGO_BIN_EXE_kerbgate"),
         "config": stage.path("kerbgate.toml"),
         "ca": stage.lab.facts.ca,
+        "issuer": issuer(stage.entra_port),
         "apps": apps,
         "pids": {"kerbgate": gateway.process.pid()},
         "logs": {"kerbgate": stage.path("kerbgate.log")},
