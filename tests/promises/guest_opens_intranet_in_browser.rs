@@ -76,7 +76,7 @@ async fn a_new_guest_walks_through_both_applications_and_out_again() {
     scene.picture("02-intranet-first-visit").await;
     let accounts = truth::accounts(facts).await.unwrap();
     let account = accounts
-        .get(NEWCOMER.1)
+        .get(&oid)
         .expect("the shadow account was made");
     assert_eq!(shown, format!("{}@{}", account.sam, facts.realm));
 

@@ -122,10 +122,10 @@ async fn load(range: &Arc<Range>, app: usize, requests: u64) -> Result<(), Failu
             while outcome == Outcome::Good && given.fetch_add(1, Ordering::Relaxed) < requests {
                 outcome = shot.fire(&range).await;
             }
-            match outcome {
-                Outcome::Good => Ok(()),
-                other => Err(format!("{shot:?}: {other:?}")),
+            if outcome == Outcome::Good {
+                return Ok(());
             }
+            Err(format!("{shot:?}: {outcome:?}"))
         });
     }
     while let Some(done) = people.join_next().await {
