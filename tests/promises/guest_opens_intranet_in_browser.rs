@@ -75,9 +75,7 @@ async fn a_new_guest_walks_through_both_applications_and_out_again() {
     let shown = browser.text_of(&who).await;
     scene.picture("02-intranet-first-visit").await;
     let accounts = truth::accounts(facts).await.unwrap();
-    let account = accounts
-        .get(&oid)
-        .expect("the shadow account was made");
+    let account = accounts.get(&oid).expect("the shadow account was made");
     assert_eq!(shown, format!("{}@{}", account.sam, facts.realm));
 
     // No second sign-in: the window never waits at Entra's page.
