@@ -165,6 +165,8 @@ pub struct Pending {
     pub browser: IdHash,
     /// The application's host.
     pub host: HostName,
+    /// Its `https://host[:port]`, as published.
+    pub origin: String,
     /// Path and query, normalized.
     pub target: String,
     /// How many sign-ins in a row this browser needed here.
