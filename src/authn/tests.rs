@@ -75,7 +75,7 @@ fn app(name: &str) -> Application {
         prefix: "/".to_owned(),
         published_url: format!("https://{host}:8443/").parse().unwrap(),
         backends: Vec::new(),
-        backend_ca: None,
+        owner: None,
         keep_host: false,
         access: Access::default(),
         sso: Sso::None,
