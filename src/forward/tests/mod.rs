@@ -84,6 +84,7 @@ fn application(backends: &[&str], sso: Sso) -> Application {
     let published_url = Url::parse("https://wiki.example.com:8443/w/").unwrap();
     Application {
         id: "wiki".parse().unwrap(),
+        owner: None,
         name: String::from("Wiki"),
         host: "wiki.example.com".parse().unwrap(),
         prefix: String::from("/w/"),
