@@ -48,7 +48,6 @@ pub fn issuer(entra_port: u16) -> String {
 /// Writes everything a gateway needs below `root`; `root/kerbgate.toml` is the boot file.
 pub fn write(root: &Path, world: &World<'_>) -> io::Result<()> {
     fs::create_dir_all(root.join("apps"))?;
-    fs::create_dir_all(root.join("state"))?;
     fs::write(root.join("client-secret"), CLIENT_SECRET)?;
     fs::write(root.join("kerbgate.toml"), boot_file(world))?;
     for (id, _, _) in APPS {

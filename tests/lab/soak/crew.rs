@@ -101,12 +101,9 @@ async fn sign_in(stage: &Stage, login: &str, protocol: Protocol) -> Result<Arriv
         let page = visitor.open_as(login, url.as_str()).await?;
         let at_app = page.url.host_str() == app.url.host_str();
         if !at_app || !page.status.is_success() {
-            let start: String = page.body.chars().take(300).collect();
-            return Err(format!(
-                "{} ended at {} with {}: {start}",
-                app.name, page.url, page.status
-            )
-            .into());
+            let why = page.header("kerbgate-reason");
+            let place = format!("{} ended at {} with {}", app.name, page.url, page.status);
+            return Err(format!("{place} {why}").into());
         }
         let cookies = visitor.cookie_header(&url).unwrap_or_default();
         arrived.push((cookies, page.remote_user().to_owned()));
