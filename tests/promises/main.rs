@@ -1,1 +1,22 @@
 //! Promises to a user, one file each, in one binary.
+
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may stop at the first surprise, and says why"
+)]
+
+mod alone;
+mod delegation_remembers_and_forgets;
+mod delegation_says_why_not;
+mod delegation_speaks_as_the_person;
+mod delegation_survives_its_kdcs;
+mod guest_opens_kerberos_app;
+mod lab;
+#[path = "../lab/visitor.rs"]
+#[allow(dead_code, reason = "shared with the soak, which uses more of it")]
+mod visitor;

@@ -85,6 +85,7 @@ fn application(backends: &[&str], sso: Sso) -> Application {
     Application {
         id: "wiki".parse().unwrap(),
         name: String::from("Wiki"),
+        owner: None,
         host: "wiki.example.com".parse().unwrap(),
         prefix: String::from("/w/"),
         published_url,
