@@ -6,7 +6,6 @@
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
-use http::Response;
 use http::header;
 use url::Url;
 
@@ -21,10 +20,8 @@ use crate::model::application::Sso;
 /// alone, since its siblings may be no business of ours.
 pub const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Rewrites the headers of `response`, which came from one of the servers of `application`.
-#[must_use]
-pub fn response<B>(mut response: Response<B>, application: &Application) -> Response<B> {
-    let headers = response.headers_mut();
+/// Makes a backend's response headers ours.
+pub fn response(headers: &mut HeaderMap, application: &Application) {
     for name in listed_in_connection(headers) {
         headers.remove(name);
     }
@@ -43,7 +40,6 @@ pub fn response<B>(mut response: Response<B>, application: &Application) -> Resp
     });
     set_cookies(headers, application);
     headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
-    response
 }
 
 /// What a backend says about its own neighborhood. RFC 7838: Alt-Svc would lead past the gateway.
@@ -76,6 +72,25 @@ fn challenges(headers: &mut HeaderMap, application: &Application) {
     headers.remove(header::WWW_AUTHENTICATE);
     for value in kept {
         headers.append(header::WWW_AUTHENTICATE, value);
+    }
+}
+
+/// What every page of our own carries, whatever else it says.
+pub fn own_page(headers: &mut HeaderMap) {
+    for (name, value) in [
+        (header::STRICT_TRANSPORT_SECURITY, HSTS),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
+        (
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        ),
+        (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ] {
+        headers.entry(name).or_insert(value);
     }
 }
 
@@ -302,10 +317,8 @@ mod tests {
             name.clone(),
             HeaderValue::from_bytes(value.as_bytes()).unwrap(),
         );
-        let mut answer = Response::new(());
-        *answer.headers_mut() = headers;
-        response(answer, application)
-            .headers()
+        response(&mut headers, application);
+        headers
             .get_all(name)
             .iter()
             .map(|value| String::from_utf8(value.as_bytes().to_vec()).unwrap())

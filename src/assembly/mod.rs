@@ -17,7 +17,7 @@ use rustls_pki_types::pem::PemObject as _;
 
 use crate::assembly::own_identity::Own;
 use crate::authn;
-use crate::authn::Keyring;
+use crate::authn::seal::Keyring;
 use crate::config::Config;
 use crate::config::sections::Bind;
 use crate::config::sections::ClientCredential;

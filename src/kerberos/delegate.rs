@@ -209,9 +209,15 @@ fn token(
 ) -> Result<(Vec<u8>, Exchange), Error> {
     let failed =
         |raw: libgssapi::error::Error| Error::gss(Step::InitContext, client, Some(spn), raw.into());
-    // SECURITY: the credential decides whom the backend sees; it is looked at for every single token.
-    let name = ticket.cred.name().map_err(failed)?;
-    same_person(Step::InitContext, client, &name)?;
+    // SECURITY: the credential decides whom the backend sees. Its name cannot change and was compared when
+    // the ticket was made; here, for every single token, that the ticket is this person's.
+    if ticket.client != *client {
+        return Err(Error::IdentityMismatch {
+            step: Step::InitContext,
+            asked: client.clone(),
+            found: ticket.client.to_string(),
+        });
+    }
     let mut context = ClientCtx::new(
         Some(ticket.cred.clone()),
         ticket.target.duplicate().map_err(failed)?,
@@ -373,6 +379,7 @@ async fn service_ticket(
     // While one context lives, libkrb5 keeps the parsed krb5.conf; else it parses it four times a token.
     inner.anchor.get_or_init(|| Mutex::new(context));
     Ok(Arc::new(Ticket {
+        client: client.clone(),
         cred,
         target,
         expires: began + usable(lifetime),

@@ -38,6 +38,8 @@ pub(super) struct Person {
 /// S4U2Proxy's result for one person and service: tokens are made from it without asking anybody.
 #[derive(Debug)]
 pub(super) struct Ticket {
+    /// Whose it was proved to be.
+    pub(super) client: Principal,
     pub(super) cred: Cred,
     pub(super) target: Name,
     pub(super) expires: Instant,

@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 use crate::authn::Authn;
 use crate::authn::OwnPath;
-use crate::authn::Asks;
+use crate::authn::fetch::Asks;
 use crate::authn::Ended;
 use crate::authz::Authz;
 use crate::forward::Forwarder;
@@ -150,10 +150,10 @@ impl Pipeline {
             client: trace.client,
             session,
         };
-        let response = exchange::send(&self.forwarder, request, outbound, &credential).await?;
+        let mut response = exchange::send(&self.forwarder, request, outbound, &credential).await?;
 
         trace.enter("rewrite");
-        let response = rewrite::response(response, &app);
+        rewrite::response(response.headers_mut(), &app);
         trace.enter("");
         Ok(response)
     }

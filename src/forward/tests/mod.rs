@@ -84,8 +84,8 @@ fn application(backends: &[&str], sso: Sso) -> Application {
     let published_url = Url::parse("https://wiki.example.com:8443/w/").unwrap();
     Application {
         id: "wiki".parse().unwrap(),
-        name: String::from("Wiki"),
         owner: None,
+        name: String::from("Wiki"),
         host: "wiki.example.com".parse().unwrap(),
         prefix: String::from("/w/"),
         published_url,
