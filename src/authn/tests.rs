@@ -16,6 +16,7 @@ use crate::model::application::Sso;
 use crate::model::secret::Secret;
 use crate::oidc::test_issuer::NOW;
 use crate::oidc::test_issuer::TestIssuer;
+use crate::pages::Brand;
 use crate::store::sqlite::SqliteStore;
 
 const CENTRAL: &str = "login.example.com";
@@ -62,6 +63,7 @@ fn build(test: &TestIssuer, store: &SqliteStore, dir: &Path, now: i64) -> Authn 
         store: Arc::new(store.clone()),
         issuer: Arc::new(issuer),
         keyring: Keyring::from_file(&dir.join("seal.key")).unwrap(),
+        pages: Pages::new(Brand::default()),
         clock: Clock::Fixed(now),
     })
 }
@@ -880,13 +882,11 @@ async fn a_browser_that_drops_the_session_cookie_is_stopped_after_three_rounds()
         match browser.get(&world, WIKI).await {
             Shown::Stopped(code) => break code,
             Shown::Redirect(central) => {
-                let hand_over = match browser.get(&world, central.as_str()).await.redirect() {
-                    url if url.as_str().starts_with(world.issuer.base()) => {
-                        let back = world.issuer.authorize(&url, &jane());
-                        browser.get(&world, back.as_str()).await.redirect()
-                    }
-                    url => url,
-                };
+                let mut hand_over = browser.get(&world, central.as_str()).await.redirect();
+                if hand_over.as_str().starts_with(world.issuer.base()) {
+                    let back = world.issuer.authorize(&hand_over, &jane());
+                    hand_over = browser.get(&world, back.as_str()).await.redirect();
+                }
                 browser.get(&world, hand_over.as_str()).await.redirect();
             }
             other => panic!("{other:?}"),
