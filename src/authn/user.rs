@@ -39,6 +39,12 @@ impl SessionKey {
     pub(super) const fn new(hash: IdHash) -> Self {
         Self(hash)
     }
+
+    /// The same as bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
 }
 
 impl fmt::Debug for SessionKey {

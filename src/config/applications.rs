@@ -61,10 +61,10 @@ pub fn load(files: &[PathBuf], hosts: &Hosts, mistakes: &Mistakes) -> Vec<Applic
 
 fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<Application> {
     let name = root.required("name", "the name shown to people", root.text("name"));
+    let owner = root.text("owner");
     let published = published_url(root);
     let backends = backends(root, hosts);
     let keep_host = root.flag("keep_host", false);
-    let backend_ca = root.path("backend_ca_file");
     let access = access(&root.section("access"));
     let sso = sso(&root.section("sso"), &backends);
     let limits = limits(&root.section("limits"));
@@ -82,12 +82,12 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
     Some(Application {
         id: id?,
         name: name?,
+        owner,
         host,
         prefix,
         published_url,
         backends: (!backends.is_empty()).then_some(backends)?,
         keep_host,
-        backend_ca,
         access,
         sso: sso?,
         limits,

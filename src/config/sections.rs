@@ -103,6 +103,8 @@ pub struct Issuer {
     pub graph_scope: String,
     /// Most seconds that clocks may differ (RFC 7519 4.1.4: "a few minutes").
     pub skew: Duration,
+    /// How often, at most, an unknown key id makes the gateway fetch the issuer's keys.
+    pub unknown_key_every: Duration,
     /// Addresses without DNS.
     pub hosts: Hosts,
 }
@@ -364,6 +366,7 @@ pub(super) fn issuer(section: &Section<'_>, hosts: &Hosts) -> Option<Issuer> {
     let graph: Option<Url> = section.parsed("graph", HTTPS);
     let graph_scope = section.text("graph_scope");
     let skew = section.span("skew", 2 * MINUTE);
+    let unknown_key_every = section.span("unknown_key_every", 5 * MINUTE);
     // SECURITY: security requirement 9: never more than five minutes.
     if skew > 5 * MINUTE {
         section.mistake("skew", "is above five minutes; wanted: at most \"5m\"");
@@ -416,6 +419,7 @@ pub(super) fn issuer(section: &Section<'_>, hosts: &Hosts) -> Option<Issuer> {
         graph_scope: graph_scope
             .unwrap_or_else(|| String::from("https://graph.microsoft.com/.default")),
         skew,
+        unknown_key_every,
         hosts: hosts.clone(),
     })
 }

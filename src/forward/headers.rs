@@ -1,281 +1,408 @@
-//! What of a client's headers may reach a backend, and what is added. Pure.
+//! Request headers on their way to a backend: first everything that is not the client's to say goes,
+//! then ours is set. Pure.
 //!
-//! The scrubbing is the first step for *every* request, whatever the application's sign-on is: advisories
-//! 5, 31 and 44 of comparable proxies were all a path on which it was skipped.
+//! Specification: RFC 9110 7.6.1 (connection-specific fields), 7.6.3 (Via), RFC 7239 (Forwarded).
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::header;
+use thiserror::Error;
 
-use crate::model::application::Application;
-use crate::model::application::Sso;
-use crate::model::stop::Code;
-use crate::model::stop::Stop;
-
-/// The header names that only the gateway may set, in one normal spelling.
-#[derive(Clone, Debug)]
-pub struct Managed(BTreeSet<String>);
-
-impl Managed {
-    /// What all `applications` set, and what is commonly believed by backends.
-    ///
-    /// SECURITY: the names of *all* applications, so that moving a header from one to another never
-    /// opens a gap between two reloads.
-    pub fn new<'a>(applications: impl IntoIterator<Item = &'a Application>) -> Self {
-        let mut names: BTreeSet<String> = COMMON.iter().map(ToString::to_string).collect();
-        for app in applications {
-            if let Sso::Headers(headers) = &app.sso {
-                names.extend(
-                    headers
-                        .headers
-                        .iter()
-                        .map(|(name, _)| normal(name.as_str())),
-                );
-            }
-        }
-        Self(names)
-    }
-
-    /// True for every spelling that some backend could read as a managed name: CGI and IIS fold `-`,
-    /// `_` and `.` into one.
-    #[must_use]
-    pub fn holds(&self, name: &str) -> bool {
-        let name = normal(name);
-        self.0.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-    }
+/// A request header that is refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum BadHeader {
+    /// SECURITY: `Connection: X-Remote-User` would make the next hop drop what we set (CVE-2022-31813).
+    #[error("the Connection header names {0}, which the gateway sets")]
+    ManagedInConnection(HeaderName),
+    /// A value that no header can carry.
+    #[error("the gateway's own value for {0} is no header value")]
+    Unsendable(&'static str),
 }
 
-fn normal(name: &str) -> String {
-    name.to_ascii_lowercase().replace(['_', '.'], "-")
+/// Where a request came from, as the backend is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The client's address.
+    pub address: IpAddr,
+    /// The published host, with its port if it is not 443.
+    pub host: &'a str,
+    /// The published path prefix, `/` or `/…/`.
+    pub prefix: &'a str,
 }
 
-/// Removes from `headers` everything that must not reach a backend.
+/// Cookies whose name begins so are the gateway's.
+pub const OUR_COOKIES: &[u8] = b"__host-kerbgate";
+
+/// RFC 9110 7.6.1, RFC 9112 6.1 and 9: they speak of one connection. Lengths are hyper's to write.
+pub const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Names that a client may not speak, in dashes: identity, origin, and what overrides path or host.
+const MANAGED: [&str; 17] = [
+    "authorization",
+    "auth-user",
+    "client-cert",
+    "client-ip",
+    "forwarded",
+    "front-end-https",
+    "proxy",
+    "remote-user",
+    "true-client-ip",
+    "via",
+    "x-authenticated-user",
+    "x-client-ip",
+    "x-original-url",
+    "x-real-ip",
+    "x-remote-user",
+    "x-rewrite-url",
+    "x-url-scheme",
+];
+const MANAGED_FAMILIES: [&str; 6] = [
+    "kerbgate-",
+    "x-forwarded-",
+    "x-kerbgate-",
+    "x-ms-client-principal",
+    "x-original-",
+    "x-remote-",
+];
+
+/// Removes what the client may not say; `identity` are the names set for this application.
 ///
 /// # Errors
-/// `bad-request` when `Connection` names a managed header: the only use of that is to make a proxy drop
-/// the header it set itself (CVE-2022-31813).
-pub fn scrub(headers: &mut HeaderMap, managed: &Managed) -> Result<(), Stop> {
-    let mut named = Vec::new();
-    for value in headers.get_all(header::CONNECTION) {
-        // RFC 9110 7.6.1: everything that Connection names is for this hop only.
-        for option in value.as_bytes().split(|b| *b == b',') {
-            let option = String::from_utf8_lossy(option).trim().to_ascii_lowercase();
-            if managed.holds(&option) || option == "authorization" || option == "cookie" {
-                return Err(Stop::deny(
-                    Code::BadRequest,
-                    format!("Connection names {option:?}, which the gateway sets"),
-                ));
-            }
-            named.push(option);
+/// A request that tries to have the gateway's headers removed.
+pub fn scrub(headers: &mut HeaderMap, identity: &[&HeaderName]) -> Result<(), BadHeader> {
+    for name in listed_in_connection(headers) {
+        if is_managed(&name, identity) && name != header::AUTHORIZATION {
+            return Err(BadHeader::ManagedInConnection(name));
         }
+        headers.remove(&name);
     }
-    let doomed: Vec<HeaderName> = headers
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    for name in [
+        header::CONTENT_LENGTH,
+        header::EXPECT,
+        HeaderName::from_static("http2-settings"),
+    ] {
+        headers.remove(name);
+    }
+    let unwanted: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| {
-            let text = name.as_str();
-            HOP_BY_HOP.contains(&text)
-                || text.contains('_')
-                || named.iter().any(|option| option == text)
-                || managed.holds(text)
-        })
+        // SECURITY: CGI, WSGI and IIS fold `_` into `-`: such a name could become one of ours.
+        .filter(|name| name.as_str().contains('_') || is_managed(name, identity))
         .cloned()
         .collect();
-    for name in doomed {
+    for name in unwanted {
         headers.remove(name);
+    }
+    scrub_cookies(headers);
+    Ok(())
+}
+
+/// Says where the request came from, replacing what anybody else said.
+///
+/// # Errors
+/// When a configured name cannot be sent.
+pub fn set_origin(headers: &mut HeaderMap, origin: Origin<'_>) -> Result<(), BadHeader> {
+    let Origin {
+        address,
+        host,
+        prefix,
+    } = origin;
+    let address = address.to_canonical();
+    // RFC 7239 6: an IPv6 address stands in brackets and quotes.
+    let node = match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("\"[{address}]\""),
+    };
+    let mut set = |name: &'static str, value: String| {
+        let value = HeaderValue::try_from(value).map_err(|_| BadHeader::Unsendable(name))?;
+        headers.insert(HeaderName::from_static(name), value);
+        Ok(())
+    };
+    set("x-forwarded-for", address.to_string())?;
+    set("x-forwarded-proto", String::from("https"))?;
+    set("x-forwarded-host", host.to_owned())?;
+    set(
+        "forwarded",
+        format!("for={node};host=\"{host}\";proto=https"),
+    )?;
+    set("via", String::from("1.1 kerbgate"))?;
+    if prefix != "/" {
+        set(
+            "x-forwarded-prefix",
+            prefix.trim_end_matches('/').to_owned(),
+        )?;
     }
     Ok(())
 }
 
-/// Removes the gateway's own cookies and keeps all others byte for byte.
-pub fn scrub_cookies(headers: &mut HeaderMap) {
-    let lines: Vec<HeaderValue> = headers.get_all(header::COOKIE).iter().cloned().collect();
-    headers.remove(header::COOKIE);
-    // RFC 9113 8.2.3: HTTP/2 may split the header; towards HTTP/1.1 it is one line again.
-    let kept: Vec<&[u8]> = lines
+/// The names that a `Connection` header lists.
+#[must_use]
+pub fn listed_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
         .iter()
-        .flat_map(|line| line.as_bytes().split(|b| *b == b';'))
-        .map(<[u8]>::trim_ascii)
-        .filter(|pair| !pair.is_empty() && !is_own_cookie(pair))
-        .collect();
-    if let Ok(value) = HeaderValue::from_bytes(&kept.join(&b"; "[..]))
-        && !value.is_empty()
-    {
-        headers.insert(header::COOKIE, value);
-    }
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !["close", "keep-alive", "upgrade"].contains(&name.as_str()))
+        .collect()
 }
 
-/// True for a `name=value` pair, or a `Set-Cookie` line, of one of the gateway's own cookies.
+/// The protocol a request wants to switch to, if it is one that a backend would see.
+///
+/// An offer of HTTP/2 (`h2c`, RFC 7540 3.2, obsolete) may be ignored, and is: a tunnel of it would
+/// carry requests that nobody authorized.
 #[must_use]
-pub fn is_own_cookie(pair: &[u8]) -> bool {
-    let own = OWN_COOKIE.as_bytes();
-    pair.trim_ascii_start()
-        .get(..own.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(own))
+pub fn wanted_upgrade(headers: &HeaderMap) -> Option<String> {
+    headers
+        .get_all(header::UPGRADE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(|protocol| String::from_utf8_lossy(protocol.trim_ascii()).into_owned())
+        .find(|protocol| {
+            let protocol = protocol.to_ascii_lowercase();
+            !protocol.is_empty()
+                && protocol != "h2c"
+                && !protocol.starts_with("http/")
+                && !protocol.starts_with("tls/")
+        })
 }
 
-/// Adds who asked for what: `X-Forwarded-*`, `Forwarded` (RFC 7239), and the backend's `Host`.
-pub fn announce(headers: &mut HeaderMap, app: &Application, client: IpAddr, backend_host: &str) {
-    let published = published_authority(app);
-    let node = match client {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("\"[{ip}]\""),
-    };
-    let forwarded = format!("for={node};host=\"{published}\";proto=https");
-    let host = if app.keep_host {
-        published.as_str()
+fn is_managed(name: &HeaderName, identity: &[&HeaderName]) -> bool {
+    let plain = dashed(name.as_str());
+    MANAGED.contains(&&*plain)
+        || MANAGED_FAMILIES
+            .iter()
+            .any(|family| plain.starts_with(family))
+        || identity.iter().any(|ours| dashed(ours.as_str()) == plain)
+}
+
+/// One spelling of names that some server takes for the same.
+fn dashed(name: &str) -> std::borrow::Cow<'_, str> {
+    if name.contains(['_', '.']) {
+        name.replace(['_', '.'], "-").into()
     } else {
-        backend_host
-    };
-    for (name, value) in [
-        (header::HOST, host),
-        (header::FORWARDED, forwarded.as_str()),
-        (
-            HeaderName::from_static("x-forwarded-for"),
-            client.to_string().as_str(),
-        ),
-        (
-            HeaderName::from_static("x-forwarded-host"),
-            published.as_str(),
-        ),
-        (HeaderName::from_static("x-forwarded-proto"), "https"),
-    ] {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
+        name.into()
     }
 }
 
-/// Host and port under which people reach `app`.
+/// Takes the gateway's cookies out; the others stay byte for byte.
+fn scrub_cookies(headers: &mut HeaderMap) {
+    let all = headers.get_all(header::COOKIE);
+    let several = all.iter().count() > 1;
+    if !several && !all.iter().flat_map(cookies).any(is_ours) {
+        return;
+    }
+    // RFC 9113 8.2.3: HTTP/2 may split cookies; HTTP/1.1 wants one line.
+    let kept: Vec<&[u8]> = all
+        .iter()
+        .flat_map(cookies)
+        .filter(|cookie| !cookie.is_empty() && !is_ours(cookie))
+        .collect();
+    let kept = HeaderValue::from_bytes(&kept.join(&b"; "[..]));
+    headers.remove(header::COOKIE);
+    if let Ok(kept) = kept
+        && !kept.is_empty()
+    {
+        headers.insert(header::COOKIE, kept);
+    }
+}
+
+fn cookies(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value
+        .as_bytes()
+        .split(|byte| *byte == b';')
+        .map(<[u8]>::trim_ascii)
+}
+
+/// True for a cookie `name=value` whose name is one of the gateway's, in any case.
 #[must_use]
-pub fn published_authority(app: &Application) -> String {
-    match app.published_url.port() {
-        Some(port) => format!("{}:{port}", app.host),
-        None => app.host.to_string(),
-    }
+pub fn is_ours(cookie: &[u8]) -> bool {
+    cookie
+        .get(..OUR_COOKIES.len())
+        .is_some_and(|name| name.eq_ignore_ascii_case(OUR_COOKIES))
 }
-
-const OWN_COOKIE: &str = "__Host-kerbgate";
-
-/// RFC 9110 7.6.1 and RFC 9113 8.2.2; framing is written anew by the client side.
-const HOP_BY_HOP: [&str; 13] = [
-    "authorization",
-    "connection",
-    "content-length",
-    "expect",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-const PREFIXES: [&str; 6] = [
-    "kerbgate-",
-    "x-forwarded-",
-    "x-auth-request-",
-    "x-ms-client-principal",
-    "x-ms-token-",
-    "x-original-",
-];
-
-/// Headers that backends are known to believe, whether an application sets them or not.
-const COMMON: [&str; 24] = [
-    "auth-user",
-    "client-ip",
-    "forwarded",
-    "forwarded-for",
-    "logon-user",
-    "remote-addr",
-    "remote-groups",
-    "remote-user",
-    "sm-user",
-    "ssl-client-cert",
-    "ssl-client-s-dn",
-    "true-client-ip",
-    "via",
-    "x-auth-user",
-    "x-authenticated-user",
-    "x-client-ip",
-    "x-email",
-    "x-groups",
-    "x-iisnode-logon-user",
-    "x-real-ip",
-    "x-remote-groups",
-    "x-remote-user",
-    "x-rewrite-url",
-    "x-user",
-];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn managed() -> Managed {
-        Managed(["x-remote-user", "x-custom-name"].map(String::from).into())
+    fn map(headers: &[(&str, &str)]) -> HeaderMap {
+        headers
+            .iter()
+            .map(|(name, value)| {
+                let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                (name, HeaderValue::from_bytes(value.as_bytes()).unwrap())
+            })
+            .collect()
     }
 
-    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in pairs {
-            map.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+    fn scrubbed(headers: &[(&str, &str)]) -> Result<Vec<String>, BadHeader> {
+        let mut headers = map(headers);
+        let identity = [
+            &HeaderName::from_static("x-user"),
+            &HeaderName::from_static("sap_user"),
+        ];
+        scrub(&mut headers, &identity)?;
+        let text = |value: &HeaderValue| value.as_bytes().escape_ascii().to_string();
+        Ok(headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", text(value)))
+            .collect())
+    }
+
+    #[test]
+    fn forged_identity_is_removed_in_every_spelling() {
+        for name in [
+            "X-User",
+            "x_user",
+            "X.User",
+            "X-USER",
+            "x-User",
+            "SAP-User",
+            "sap_user",
+            "Sap.User",
+            "X-Remote-User",
+            "X_Remote_User",
+            "X-Remote-Groups",
+            "Remote-User",
+            "Remote_User",
+            "Authorization",
+            "Kerbgate-Jwt-Assertion",
+            "kerbgate_jwt_assertion",
+            "X-Forwarded-For",
+            "X-Forwarded-User",
+            "x_forwarded_user",
+            "X-Forwarded-Proto",
+            "Forwarded",
+            "Via",
+            "X-Real-IP",
+            "X-Original-URL",
+            "X-Rewrite-URL",
+            "Proxy",
+            "Any_Thing",
+            "Proxy-Authorization",
+            "Keep-Alive",
+            "TE",
+            "Trailer",
+            "Transfer-Encoding",
+            "Expect",
+            "Content-Length",
+            "HTTP2-Settings",
+            "Proxy-Connection",
+            "X-MS-CLIENT-PRINCIPAL-NAME",
+        ] {
+            let left = scrubbed(&[(name, "forged"), ("accept", "*/*"), (name, "twice")]);
+            assert_eq!(left, Ok(vec![String::from("accept: */*")]), "{name}");
         }
-        map
     }
 
     #[test]
-    fn every_spelling_of_a_managed_name_is_removed() {
-        let mut map = headers(&[
-            ("X-Remote-User", "admin"),
-            ("x-remote-user", "admin"),
-            ("X_Remote_User", "admin"),
-            ("X-Remote_User", "admin"),
-            ("x.custom.name", "admin"),
-            ("Kerbgate-Jwt-Assertion", "forged"),
-            ("X-Forwarded-For", "6.6.6.6"),
-            ("Authorization", "Bearer x"),
-            ("Upgrade", "h2c"),
-            ("Accept", "*/*"),
+    fn nobody_has_our_headers_dropped() {
+        for name in [
+            "x-user",
+            "X_USER",
+            "x-forwarded-for",
+            "x-remote-user",
+            "sap-user",
+            "forwarded",
+        ] {
+            let listed = format!("keep-alive, {name}");
+            assert!(scrubbed(&[("connection", &listed)]).is_err(), "{name}");
+        }
+        let left = scrubbed(&[
+            ("connection", "close, X-Mine"),
+            ("connection", "x-other"),
+            ("x-mine", "1"),
+            ("x-other", "2"),
+            ("x-third", "3"),
         ]);
-        scrub(&mut map, &managed()).unwrap();
-        let left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
-        assert_eq!(left, ["accept"]);
+        assert_eq!(left, Ok(vec![String::from("x-third: 3")]));
     }
 
     #[test]
-    fn connection_cannot_name_what_the_gateway_sets() {
-        let mut named = headers(&[("Connection", "close, X-Remote-User")]);
-        assert!(scrub(&mut named, &managed()).is_err());
-        let mut forwarded = headers(&[("Connection", "X_Forwarded_For")]);
-        assert!(scrub(&mut forwarded, &managed()).is_err());
-        let mut own = headers(&[("Connection", "X-Hop"), ("X-Hop", "1"), ("X-Stays", "1")]);
-        scrub(&mut own, &managed()).unwrap();
+    fn cookies_of_the_application_stay_as_they_are() {
+        for (sent, wanted) in [
+            (
+                vec!["a=1;b=\"2\" ;  c"],
+                vec!["cookie: a=1;b=\\\"2\\\" ;  c"],
+            ),
+            (
+                vec!["a=1; __Host-kerbgate=s; b=x=y"],
+                vec!["cookie: a=1; b=x=y"],
+            ),
+            (vec!["__Host-kerbgate-login=1;__host-KERBGATE=2"], vec![]),
+            (
+                vec!["a=1", "__Host-kerbgate=s", "b=2"],
+                vec!["cookie: a=1; b=2"],
+            ),
+            (
+                vec!["a=\u{fc}; __Host-kerbgate=1"],
+                vec!["cookie: a=\\xc3\\xbc"],
+            ),
+            (
+                vec!["a=__Host-kerbgate=1"],
+                vec!["cookie: a=__Host-kerbgate=1"],
+            ),
+        ] {
+            let headers: Vec<_> = sent.iter().map(|value| ("cookie", *value)).collect();
+            let wanted: Vec<String> = wanted.into_iter().map(String::from).collect();
+            assert_eq!(scrubbed(&headers), Ok(wanted), "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn the_origin_is_ours_to_say() {
+        let mut headers = HeaderMap::new();
+        let origin = Origin {
+            address: "::ffff:192.0.2.1".parse().unwrap(),
+            host: "intranet.example.com:8443",
+            prefix: "/wiki/",
+        };
+        set_origin(&mut headers, origin).unwrap();
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.1");
+        assert_eq!(headers["x-forwarded-host"], "intranet.example.com:8443");
+        assert_eq!(headers["x-forwarded-prefix"], "/wiki");
         assert_eq!(
-            own.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
-            ["x-stays"]
+            headers["forwarded"],
+            "for=192.0.2.1;host=\"intranet.example.com:8443\";proto=https"
+        );
+        let address = "2001:db8::1".parse().unwrap();
+        set_origin(&mut headers, Origin { address, ..origin }).unwrap();
+        assert!(
+            headers["forwarded"]
+                .to_str()
+                .unwrap()
+                .starts_with("for=\"[2001:db8::1]\";")
         );
     }
 
     #[test]
-    fn only_the_gateways_cookies_are_removed() {
-        let mut map = headers(&[
-            ("Cookie", "a=1; __Host-kerbgate=secret;b=\"x y\""),
-            ("Cookie", "__host-Kerbgate-signin=s; c=3"),
-        ]);
-        scrub_cookies(&mut map);
-        assert_eq!(
-            map.get_all("cookie").iter().collect::<Vec<_>>(),
-            ["a=1; b=\"x y\"; c=3"]
-        );
-        let mut only = headers(&[("Cookie", "__Host-kerbgate=secret")]);
-        scrub_cookies(&mut only);
-        assert!(only.is_empty());
+    fn only_real_switches_of_protocol_count() {
+        for (value, wanted) in [
+            ("websocket", Some("websocket")),
+            ("h2c, WebSocket", Some("WebSocket")),
+            ("h2c", None),
+            ("HTTP/2.0", None),
+            ("TLS/1.0", None),
+            ("", None),
+        ] {
+            let found = wanted_upgrade(&map(&[("upgrade", value)]));
+            assert_eq!(found.as_deref(), wanted, "{value}");
+        }
     }
 }

@@ -1,545 +1,513 @@
-//! The request goes to the backend, and its answer comes back, both streamed.
+//! A request and a credential in, the backend's answer out, both streamed.
 //!
-//! In: the scrubbed request, the application and the [`BackendCredential`]. Out: the backend's response.
-//! HTTP/1.1 over connections that are never shared between people where Negotiate is involved (`pool`).
-//! A request is sent again only when it surely was not sent: the connection could not be made, or it was
-//! dead before the first byte went out.
+//! Specifications: RFC 9110 7 (what a gateway does with a message), RFC 9112, RFC 4559 (Negotiate).
+//!
+//! # Why
+//!
+//! - The pool is our own: see [`pool`].
+//! - A request is sent again only when hyper gives it back unsent. A backend that took it may have acted
+//!   on it, whatever its method says.
+//! - With `send = "on-challenge"` a request with a body carries the token at once: by the time a 401
+//!   arrives the body would be gone, and to keep it back (`Expect: 100-continue`) costs a round trip or,
+//!   with servers that ignore it, a wait. A token that nobody asked for does no harm.
+//! - A token goes with each request, on connections that already know the person too: whether a backend
+//!   remembers is its business, and a backend that does takes a second token as gladly.
+//! - A ticket is never sent over and over: a second 401 is an answer, and it is about us, not about the
+//!   visitor.
 
+pub mod balance;
+pub mod body;
 pub mod connect;
+pub mod error;
 pub mod headers;
-pub mod passage;
+pub mod negotiate;
 pub mod pool;
 
 use std::collections::HashMap;
-use std::hash::BuildHasher;
-use std::hash::RandomState;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::Weak;
 use std::time::Duration;
 use std::time::Instant;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
 use http::HeaderMap;
+use http::HeaderName;
 use http::HeaderValue;
+use http::Method;
 use http::Request;
 use http::Response;
 use http::StatusCode;
 use http::Uri;
 use http::header;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming as HyperBody;
-use hyper::client::conn::http1::SendRequest;
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use rustls::ClientConfig;
 
-use crate::forward::connect::TrustError;
-use crate::forward::headers::Managed;
-use crate::forward::passage::Activity;
-use crate::forward::passage::Incoming;
-use crate::forward::passage::Lease;
-use crate::forward::passage::Outgoing;
+use crate::forward::balance::Group;
+use crate::forward::balance::Server;
+use crate::forward::body::Download;
+use crate::forward::body::Progress;
+use crate::forward::body::Upload;
+use crate::forward::body::Watch;
+use crate::forward::connect::Trust;
+use crate::forward::error::Error;
+use crate::forward::headers::Origin;
 use crate::forward::pool::Key;
+use crate::forward::pool::Lease;
+use crate::forward::pool::Limits;
 use crate::forward::pool::Partition;
 use crate::forward::pool::Pool;
-use crate::kerberos::NegotiateToken;
-use crate::listener::body::BodyCut;
 use crate::listener::body::IdleBody;
 use crate::model::application::Application;
 use crate::model::application::SendToken;
-use crate::model::body;
+use crate::model::application::Sso;
 use crate::model::body::Body;
-use crate::model::stop::Code;
-use crate::model::stop::Side;
+use crate::model::names::AppId;
 use crate::model::stop::Stop;
 use crate::route::target::Target;
-use crate::sso;
-use crate::sso::BackendCredential;
-use crate::sso::Negotiate;
 
-/// What is forwarded, apart from the credential.
-#[derive(Debug)]
-pub struct Outbound<'a> {
-    /// The application.
-    pub app: &'a Application,
-    /// The normalised target: what was authorised is what is sent.
+/// Makes the `Authorization` value for the backend with that place among the application's URLs.
+pub type Credential<'a> =
+    dyn Fn(usize) -> BoxFuture<'a, Result<HeaderValue, Stop>> + Send + Sync + 'a;
+
+/// Everything about a request that its head and body do not say.
+pub struct Exchange<'a> {
+    /// The application it is for.
+    pub application: &'a Application,
+    /// The target that was authorized.
     pub target: &'a Target,
-    /// The true client address.
+    /// The client's address.
     pub client: IpAddr,
-    /// The session, which keeps connections of different people apart.
-    pub session: &'a str,
+    /// Whose connections may carry it.
+    pub partition: Partition,
+    /// Headers that say who came.
+    pub identity: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// When each application's servers could last not be reached.
-#[derive(Debug, Default)]
-struct Ejected(Mutex<HashMap<(String, usize), Instant>>);
+/// A backend's answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// As the backend gave it; `rewrite` is next.
+    pub response: Response<Body>,
+    /// Which of the application's backend URLs answered.
+    pub index: usize,
+    /// What the backend answered to our token, for mutual authentication.
+    pub backend_token: Option<HeaderValue>,
+    /// Whether the connection had served a request before.
+    pub reused: bool,
+}
 
-/// The room.
-#[derive(Clone, Debug)]
+/// Sends requests to backends.
+#[derive(Debug)]
 pub struct Forwarder {
-    pool: Pool,
-    managed: Arc<Managed>,
-    tls: Arc<HashMap<String, Arc<ClientConfig>>>,
-    ejected: Arc<Ejected>,
-    spread: RandomState,
+    pool: Arc<Pool>,
+    tls: Arc<ClientConfig>,
+    groups: ArcSwap<HashMap<AppId, Arc<Group>>>,
 }
+
+/// A request on its way, before it is known which server gets it.
+struct Draft<'a> {
+    method: Method,
+    headers: HeaderMap,
+    application: &'a Application,
+    target: &'a Target,
+}
+
+/// A server that takes the request, and the connection to it.
+struct Reached<'a> {
+    server: &'a Server,
+    index: usize,
+    lease: Lease,
+}
+
+const SWEEP: Duration = Duration::from_secs(10);
 
 impl Forwarder {
-    /// Ready for `applications`.
+    /// A forwarder without connections; its pool is swept as long as it lives.
     ///
     /// # Errors
-    /// An application's CA file holds no certificates.
-    pub fn new(applications: &[Arc<Application>]) -> Result<Self, TrustError> {
-        let mut tls = HashMap::new();
-        for app in applications {
-            if app
-                .backends
-                .iter()
-                .any(|backend| backend.url.scheme() == "https")
-            {
-                tls.insert(app.id.to_string(), connect::tls(app.backend_ca.as_deref())?);
-            }
-        }
-        let forwarder = Self {
-            pool: Pool::default(),
-            managed: Arc::new(Managed::new(applications.iter().map(AsRef::as_ref))),
-            tls: Arc::new(tls),
-            ejected: Arc::default(),
-            spread: RandomState::new(),
-        };
-        tokio::spawn(sweep(
-            forwarder.pool.clone(),
-            Arc::downgrade(&forwarder.managed),
-        ));
-        Ok(forwarder)
+    /// An authority that is no certificate, or a machine without any.
+    pub fn new(trust: Trust, limits: Limits) -> Result<Self, rustls::Error> {
+        let pool = Pool::new(limits);
+        tokio::spawn(sweep(Arc::downgrade(&pool)));
+        Ok(Self {
+            pool,
+            tls: connect::client_config(trust)?,
+            groups: ArcSwap::default(),
+        })
     }
 
-    /// Closes all waiting connections of `session`.
-    pub fn evict(&self, session: &str) {
+    /// Ends the waiting connections of a session that has ended.
+    pub fn evict(&self, session: &[u8; 32]) {
         self.pool.evict(session);
     }
 
-    /// How many backend connections wait for their next request.
+    /// How many connections wait for their next request.
     #[must_use]
-    pub fn idle_connections(&self) -> usize {
-        self.pool.len()
+    pub fn waiting(&self) -> usize {
+        self.pool.waiting()
     }
 
-    /// Removes from `headers` what must not reach a backend: the first step for every request.
+    /// Sends `request` and waits for the head of the answer; both bodies are streamed.
+    ///
+    /// The request's headers are scrubbed here, whatever was done before. `credential` makes the tokens
+    /// of an application with Kerberos.
     ///
     /// # Errors
-    /// `bad-request` when the request tries to have a managed header dropped.
-    pub fn scrub(&self, headers: &mut HeaderMap) -> Result<(), Stop> {
-        headers::scrub_cookies(headers);
-        headers::scrub(headers, &self.managed)
-    }
-
-    /// Sends `request`, whose headers were scrubbed, and returns the backend's answer.
-    ///
-    /// # Errors
-    /// The backend is unreachable, silent or unsound, or refused the ticket.
+    /// When there is no answer that can be passed on.
     pub async fn send(
         &self,
-        mut request: Request<Body>,
-        outbound: &Outbound<'_>,
-        credential: &BackendCredential,
-    ) -> Result<Response<Body>, Stop> {
-        let empty = http_body::Body::is_end_stream(request.body());
-        request.headers_mut().extend(credential.headers());
-        let Some(negotiate) = credential.negotiate() else {
-            let (response, _) = self.exchange(request, outbound, None, None).await?;
-            return Ok(response);
+        exchange: Exchange<'_>,
+        credential: Option<&Credential<'_>>,
+        request: Request<Body>,
+    ) -> Result<Answer, Error> {
+        let (head, body) = request.into_parts();
+        let draft = Draft::new(&exchange, head)?;
+        let group = self.group(exchange.application);
+        let at_once = !body.is_end_stream()
+            || match &exchange.application.sso {
+                Sso::Kerberos(kerberos) => kerberos.send == SendToken::Preemptive,
+                Sso::Headers(_) | Sso::None => false,
+            };
+        let reached = self.reach(&group, &draft, &exchange.partition).await?;
+        let (index, server) = (reached.index, reached.server);
+        let token = match credential {
+            Some(credential) if at_once => Some(make(credential, index).await?),
+            Some(_) | None => None,
         };
-        // A body can be sent once only, so a request with one carries its token from the start.
-        let challenge_first = negotiate.settings().send == SendToken::OnChallenge && empty;
-        let again = empty.then(|| copy_head(&request));
-        let first = (!challenge_first).then_some(negotiate);
-        let (response, sent) = self
-            .exchange(request, outbound, Some(negotiate), first)
-            .await?;
-        let (response, sent) = match (challenged(&response), again) {
-            (true, Some(again)) if challenge_first => {
-                self.exchange(again, outbound, Some(negotiate), Some(negotiate))
-                    .await?
+        let sent = token.is_some();
+        let upload = Upload::new(body).0;
+        let request = draft.request(server, token, upload)?;
+        let (mut response, mut lease) = self.ask(&draft, server, reached.lease, request).await?;
+        if negotiate::is_asked(&response) {
+            lease.taint();
+        }
+        match credential {
+            Some(credential) if !sent && negotiate::is_asked(&response) => {
+                drain(response, lease).await;
+                let token = make(credential, index).await?;
+                let key = key(server, &exchange.partition);
+                let next = self.connection(&draft, server, &key).await?;
+                let empty = Upload::new(crate::model::body::empty()).0;
+                let request = draft.request(server, Some(token), empty)?;
+                (response, lease) = self.ask(&draft, server, next, request).await?;
             }
-            (true, Some(again)) if sent.as_ref().is_some_and(|sent| sent.was_held) => {
-                // The ticket was an old one: the backend's key may be newer. One fresh ticket, one try.
-                forget(negotiate, sent.as_ref()).await;
-                self.exchange(again, outbound, Some(negotiate), Some(negotiate))
-                    .await?
-            }
-            _ => (response, sent),
-        };
-        conclude(response, sent, negotiate).await
+            Some(_) | None => {}
+        }
+        if credential.is_some() && negotiate::is_asked(&response) {
+            return Err(refused(server, index));
+        }
+        draft.answer(response, lease, index)
     }
 
-    /// One request, one answer, at the first backend that can be reached.
-    async fn exchange(
+    /// A connection to the first server in turn that takes one.
+    async fn reach<'a>(
         &self,
-        request: Request<Body>,
-        outbound: &Outbound<'_>,
-        partition: Option<&Negotiate>,
-        token: Option<&Negotiate>,
-    ) -> Result<(Response<Body>, Option<Sent>), Stop> {
-        let mut request = request;
-        let mut last = None;
-        for backend in self.candidates(outbound) {
-            let sent = match token {
-                Some(negotiate) => Some(Sent::attach(&mut request, negotiate, backend).await?),
-                None => None,
-            };
-            let key = Key {
-                partition: partition.map_or(Partition::Shared, |negotiate| Partition::Session {
-                    session: outbound.session.to_owned(),
-                    principal: negotiate.principal().clone(),
-                }),
-                app: outbound.app.id.clone(),
-                backend,
-            };
-            match self.attempt(request, outbound, key).await {
-                Ok(response) => return Ok((response, sent)),
-                Err(Failed::Sent(stop)) => return Err(stop),
-                Err(Failed::Unsent(unsent, stop)) => {
-                    self.eject(outbound.app, backend);
-                    request = *unsent;
-                    last = Some(stop);
+        group: &'a Group,
+        draft: &Draft<'_>,
+        partition: &Partition,
+    ) -> Result<Reached<'a>, Error> {
+        let mut last = Error::Misconfigured(draft.application.id.to_string());
+        for (index, server) in group.in_turn() {
+            let key = key(server, partition);
+            match self.connection(draft, server, &key).await {
+                Ok(lease) => {
+                    group.note(server, true);
+                    return Ok(Reached {
+                        server,
+                        index,
+                        lease,
+                    });
+                }
+                // Nothing was sent: the next one may have it.
+                Err(error) => {
+                    tracing::warn!(application = %draft.application.id, %error, "backend not reached");
+                    group.note(server, false);
+                    last = error;
                 }
             }
         }
-        Err(last.unwrap_or_else(|| {
-            Stop::fail(
-                Code::BackendUnreachable,
-                Side::Backend,
-                "the application has no backend",
-            )
-        }))
+        Err(last)
     }
 
-    async fn attempt(
+    async fn connection(
         &self,
-        request: Request<Body>,
-        outbound: &Outbound<'_>,
-        key: Key,
-    ) -> Result<Response<Body>, Failed> {
-        let app = outbound.app;
-        let Some(backend) = app.backends.get(key.backend) else {
-            let stop = Stop::fail(Code::Internal, Side::Gateway, "no such backend");
-            return Err(Failed::Sent(stop));
+        draft: &Draft<'_>,
+        server: &Server,
+        key: &Key,
+    ) -> Result<Lease, Error> {
+        if let Some(lease) = self.pool.take(key) {
+            return Ok(lease);
+        }
+        let within = draft.application.limits.connect;
+        let connection = connect::connect(server, &self.tls, within).await?;
+        Ok(self.pool.lease(key, connection))
+    }
+
+    /// Sends once; a second time, on a new connection, only if nothing was sent.
+    async fn ask(
+        &self,
+        draft: &Draft<'_>,
+        server: &Server,
+        mut lease: Lease,
+        request: Request<Upload>,
+    ) -> Result<(Response<Incoming>, Lease), Error> {
+        let watch = request.body().watch();
+        let ticket = request.headers().contains_key(header::AUTHORIZATION);
+        if ticket {
+            lease.taint();
+        }
+        let sending = lease.sender().try_send_request(request);
+        let mut failed = match draft.answered(server, &watch, sending).await? {
+            Ok(response) => return Ok((response, lease)),
+            Err(failed) => failed,
         };
-        let authority = connect::authority(backend);
-        let mut request = address(request, outbound, &authority, backend.url.path())?;
-        let activity = Activity::new();
-        let (head, content) = request.into_parts();
-        let content = Outgoing {
-            body: content,
-            activity: activity.clone(),
+        let Some(request) = failed.take_message() else {
+            return Err(lost(server, &watch, failed.into_error()));
         };
-        request = Request::from_parts(head, content.boxed_unsync());
-        // A waiting connection may have died unnoticed; the request then comes back and takes the next.
-        loop {
-            let waiting = self.pool.take(&key);
-            let fresh = waiting.is_none();
-            let mut sender = match waiting {
-                Some(sender) => sender,
-                None => match self.connect(app, key.backend).await {
-                    Ok(sender) => sender,
-                    Err(stop) => return Err(Failed::Unsent(Box::new(request), stop)),
-                },
-            };
-            let limit = app.limits.first_byte;
-            let answer = tokio::select! {
-                answer = sender.try_send_request(request) => answer,
-                () = silent(&activity, limit) => {
-                    let detail = format!("{authority} did not answer within {} s", limit.as_secs());
-                    return Err(Failed::Sent(Stop::fail(Code::BackendTimeout, Side::Backend, detail)));
-                }
-            };
-            let mut failed = match answer {
-                Ok(response) => return Ok(self.receive(response, app, key, sender)),
-                Err(failed) => failed,
-            };
-            let stop = exchange_fault(failed.error(), &authority);
-            match failed.take_message() {
-                Some(unsent) if !fresh => request = unsent,
-                Some(unsent) => return Err(Failed::Unsent(Box::new(unsent), stop)),
-                None => return Err(Failed::Sent(stop)),
-            }
+        tracing::debug!(backend = %server, "connection was closed before the request was sent");
+        let within = draft.application.limits.connect;
+        let connection = connect::connect(server, &self.tls, within).await?;
+        let mut lease = lease.renewed(connection);
+        if ticket {
+            lease.taint();
+        }
+        let sending = lease.sender().try_send_request(request);
+        match draft.answered(server, &watch, sending).await? {
+            Ok(response) => Ok((response, lease)),
+            Err(failed) => Err(lost(server, &watch, failed.into_error())),
         }
     }
 
-    async fn connect(&self, app: &Application, backend: usize) -> Result<SendRequest<Body>, Stop> {
-        let internal = || {
-            Stop::fail(
-                Code::Internal,
-                Side::Gateway,
-                "no TLS settings for a backend",
-            )
-        };
-        let server = app.backends.get(backend).ok_or_else(internal)?;
-        let plain = || connect::tls(None).map_err(|_| internal());
-        let tls = match self.tls.get(app.id.as_str()) {
-            Some(tls) => Arc::clone(tls),
-            None => plain()?,
-        };
-        connect::connect(server, &tls, app.limits.connect)
-            .await
-            .map_err(|error| {
-                let code = match &error {
-                    connect::Error::Tls { .. } => Code::BackendTls,
-                    connect::Error::Timeout { .. } => Code::BackendTimeout,
-                    connect::Error::Name { .. }
-                    | connect::Error::Tcp { .. }
-                    | connect::Error::Http { .. } => Code::BackendUnreachable,
-                };
-                Stop::fail(code, Side::Backend, error.to_string())
-            })
-    }
-
-    fn receive(
-        &self,
-        response: Response<HyperBody>,
-        app: &Application,
-        key: Key,
-        sender: SendRequest<Body>,
-    ) -> Response<Body> {
-        // SECURITY: a server that asks for Negotiate or NTLM may tie a person to the connection; such a
-        // connection never serves everybody.
-        let tied = key.partition == Partition::Shared && challenged(&response);
-        let lease = (!tied).then(|| Lease {
-            pool: self.pool.clone(),
-            key,
-            sender,
-        });
-        let (head, content) = response.into_parts();
-        if http_body::Body::is_end_stream(&content) {
-            if let Some(lease) = lease {
-                lease.give_back();
-            }
-            return Response::from_parts(head, body::empty());
+    /// The servers of an application, as it is configured now.
+    fn group(&self, application: &Application) -> Arc<Group> {
+        let known = self.groups.load();
+        if let Some(group) = known.get(&application.id)
+            && group.backends == application.backends
+        {
+            return Arc::clone(group);
         }
-        let content = Incoming {
-            body: IdleBody::new(content, app.limits.idle),
-            lease,
-        };
-        Response::from_parts(head, content.boxed_unsync())
-    }
-
-    /// The application's servers in the order to be tried: a session stays with one; those that could
-    /// not be reached a moment ago come last.
-    fn candidates(&self, outbound: &Outbound<'_>) -> Vec<usize> {
-        let count = outbound.app.backends.len();
-        let hash = usize::try_from(self.spread.hash_one(outbound.session) >> 1).unwrap_or(0);
-        let mut order: Vec<usize> = (0..count)
-            .map(|at| (hash.wrapping_add(at)) % count.max(1))
-            .collect();
-        let ejected = self
-            .ejected
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let app = outbound.app.id.as_str();
-        order.sort_by_key(|backend| {
-            let since = ejected.get(&(app.to_owned(), *backend));
-            since.is_some_and(|since| since.elapsed() < EJECTED_FOR)
+        let group = Arc::new(Group::new(application));
+        self.groups.rcu(|groups| {
+            let mut groups = HashMap::clone(groups);
+            groups.insert(application.id.clone(), Arc::clone(&group));
+            groups
         });
-        order
-    }
-
-    fn eject(&self, app: &Application, backend: usize) {
-        let mut ejected = self
-            .ejected
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        ejected.insert((app.id.to_string(), backend), Instant::now());
+        group
     }
 }
 
-/// How an attempt ended without an answer.
-enum Failed {
-    /// The request surely did not reach the backend.
-    Unsent(Box<Request<Body>>, Stop),
-    /// It may have.
-    Sent(Stop),
-}
-
-impl From<Stop> for Failed {
-    fn from(stop: Stop) -> Self {
-        Self::Sent(stop)
-    }
-}
-
-/// A token on its way, to be checked against the backend's answer.
-struct Sent {
-    token: NegotiateToken,
-    backend: usize,
-    /// The ticket was held already, not fetched for this request.
-    was_held: bool,
-}
-
-impl Sent {
-    async fn attach(
-        request: &mut Request<Body>,
-        negotiate: &Negotiate,
-        backend: usize,
-    ) -> Result<Self, Stop> {
-        let token = negotiate.token(backend).await?;
-        let value = HeaderValue::from_str(&format!("Negotiate {}", token.base64()));
-        let mut value = value.map_err(|error| {
-            Stop::fail(
-                Code::Internal,
-                Side::Gateway,
-                format!("a token is no header value: {error}"),
-            )
-        })?;
-        value.set_sensitive(true);
-        request.headers_mut().insert(header::AUTHORIZATION, value);
-        let was_held = token.timings().s4u2proxy.is_none();
+impl<'a> Draft<'a> {
+    fn new(exchange: &Exchange<'a>, head: http::request::Parts) -> Result<Self, Error> {
+        let application = exchange.application;
+        if head.method == Method::CONNECT || head.method == Method::TRACE {
+            return Err(Error::Method(head.method));
+        }
+        if let Some(protocol) = headers::wanted_upgrade(&head.headers) {
+            return Err(Error::Upgrade(protocol));
+        }
+        let mut headers = head.headers;
+        // A name that has no value for this person must not come from the client either.
+        let configured = match &application.sso {
+            Sso::Headers(sso) => sso.headers.as_slice(),
+            Sso::Kerberos(_) | Sso::None => &[],
+        };
+        let set = exchange.identity.iter().map(|(name, _)| name);
+        let identity: Vec<_> = configured.iter().map(|(name, _)| name).chain(set).collect();
+        headers::scrub(&mut headers, &identity)?;
+        let host = published_authority(application);
+        let origin = Origin {
+            address: exchange.client,
+            host: &host,
+            prefix: &application.prefix,
+        };
+        headers::set_origin(&mut headers, origin)?;
+        headers.remove(header::HOST);
+        if application.keep_host {
+            let host = HeaderValue::try_from(host)
+                .map_err(|_| Error::Misconfigured(application.id.to_string()))?;
+            headers.insert(header::HOST, host);
+        }
+        for (name, value) in &exchange.identity {
+            headers.insert(name.clone(), value.clone());
+        }
         Ok(Self {
-            token,
-            backend,
-            was_held,
+            method: head.method,
+            headers,
+            application,
+            target: exchange.target,
+        })
+    }
+
+    fn request(
+        &self,
+        server: &Server,
+        token: Option<HeaderValue>,
+        body: Upload,
+    ) -> Result<Request<Upload>, Error> {
+        let misconfigured = || Error::Misconfigured(self.application.id.to_string());
+        let rest = self
+            .target
+            .under(&self.application.prefix)
+            .ok_or_else(misconfigured)?;
+        let uri: Uri = backend_target(&server.base, rest, self.target.query())
+            .parse()
+            .map_err(|_| misconfigured())?;
+        let mut headers = self.headers.clone();
+        headers
+            .entry(header::HOST)
+            .or_insert_with(|| server.authority.clone());
+        if let Some(token) = token {
+            headers.insert(header::AUTHORIZATION, token);
+        }
+        // RFC 9110 8.6: IIS answers 411 to a POST without a length.
+        let wants_length = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
+        if wants_length && body.is_end_stream() {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    /// Waits for an answer to begin. As long as a body is being sent, its progress is what counts.
+    async fn answered<T>(
+        &self,
+        server: &Server,
+        watch: &Watch,
+        sending: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        let limits = &self.application.limits;
+        let until = || match watch.progress() {
+            Progress::Sending(moved) => moved + limits.first_byte.max(limits.idle),
+            Progress::Sent(at) => at + limits.first_byte,
+            // hyper is about to tell.
+            Progress::Cut(_) | Progress::Gone => Instant::now() + Duration::from_secs(1),
+        };
+        tokio::pin!(sending);
+        loop {
+            let deadline = until();
+            tokio::select! {
+                biased;
+                done = &mut sending => return Ok(done),
+                () = tokio::time::sleep_until(deadline.into()) => {}
+            }
+            if until() <= Instant::now() {
+                return Err(Error::FirstByte {
+                    backend: server.to_string(),
+                    within: limits.first_byte,
+                });
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        response: Response<Incoming>,
+        lease: Lease,
+        index: usize,
+    ) -> Result<Answer, Error> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::Switched(self.application.id.to_string()));
+        }
+        let reused = lease.reused;
+        let backend_token = negotiate::token(response.headers());
+        let idle = self.application.limits.idle;
+        let mut response =
+            response.map(|body| IdleBody::new(Download::new(body, lease), idle).boxed_unsync());
+        // RFC 9112 6.3: a length beside another framing says nothing about the body.
+        let headless = self.method == Method::HEAD || response.status() == StatusCode::NOT_MODIFIED;
+        if !headless && response.body().size_hint().exact().is_none() {
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+        }
+        Ok(Answer {
+            response,
+            index,
+            backend_token,
+            reused,
         })
     }
 }
 
-async fn forget(negotiate: &Negotiate, sent: Option<&Sent>) {
-    if let Some(sent) = sent {
-        negotiate.forget(sent.backend).await;
+async fn sweep(pool: Weak<Pool>) {
+    let mut tick = tokio::time::interval(SWEEP);
+    while let Some(pool) = pool.upgrade() {
+        pool.sweep();
+        drop(pool);
+        tick.tick().await;
     }
 }
 
-/// Judges the answer to a request that carried a token.
-async fn conclude(
-    response: Response<Body>,
-    sent: Option<Sent>,
-    negotiate: &Negotiate,
-) -> Result<Response<Body>, Stop> {
-    let Some(sent) = sent else {
-        return Ok(response);
-    };
-    let spn = negotiate.spn(sent.backend)?.clone();
-    if response.status() == StatusCode::UNAUTHORIZED {
-        negotiate.forget(sent.backend).await;
-        let principal = negotiate.principal();
-        let detail = format!("the backend answered 401 to the ticket of {principal} for {spn}");
-        return Err(Stop::fail(Code::TicketRefused, Side::Backend, detail));
+fn key(server: &Server, partition: &Partition) -> Key {
+    Key {
+        backend: server.id,
+        partition: partition.clone(),
     }
-    if let (true, Some(answer)) = (negotiate.settings().mutual, answer_token(&response)) {
-        sent.token
-            .verify_mutual(&answer)
-            .await
-            .map_err(|error| sso::fault(&error))?;
+}
+
+async fn make(credential: &Credential<'_>, index: usize) -> Result<HeaderValue, Error> {
+    let mut token = credential(index)
+        .await
+        .map_err(|stop| Error::Credential(Box::new(stop)))?;
+    token.set_sensitive(true);
+    Ok(token)
+}
+
+fn refused(server: &Server, index: usize) -> Error {
+    Error::TicketRefused {
+        backend: server.to_string(),
+        index,
     }
-    Ok(response)
 }
 
-/// True when a backend asks for connection-wide authentication (RFC 4559 4.1, and NTLM likewise).
-fn challenged<B>(response: &Response<B>) -> bool {
-    response.status() == StatusCode::UNAUTHORIZED
-        && response
-            .headers()
-            .get_all(header::WWW_AUTHENTICATE)
-            .iter()
-            .any(|value| {
-                let scheme = value
-                    .as_bytes()
-                    .split(|b| *b == b' ')
-                    .next()
-                    .unwrap_or_default();
-                [&b"negotiate"[..], b"ntlm", b"kerberos"]
-                    .iter()
-                    .any(|s| scheme.eq_ignore_ascii_case(s))
-            })
+fn lost(server: &Server, watch: &Watch, source: hyper::Error) -> Error {
+    let backend = server.to_string();
+    match watch.progress() {
+        Progress::Cut(cut) => Error::Body(cut),
+        Progress::Gone => Error::ClientGone,
+        Progress::Sending(_) | Progress::Sent(_) if source.is_parse() => {
+            Error::Protocol { backend, source }
+        }
+        Progress::Sending(_) | Progress::Sent(_) => Error::Closed { backend, source },
+    }
 }
 
-/// The token of the backend's `WWW-Authenticate: Negotiate …` (RFC 4559 4.2).
-fn answer_token<B>(response: &Response<B>) -> Option<Vec<u8>> {
-    response
-        .headers()
-        .get_all(header::WWW_AUTHENTICATE)
-        .iter()
-        .find_map(|value| {
-            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-            scheme
-                .eq_ignore_ascii_case("negotiate")
-                .then(|| STANDARD.decode(token.trim()).ok())?
-        })
+/// Reads the rest of a challenge so that its connection can carry the answer to it.
+async fn drain(response: Response<Incoming>, lease: Lease) {
+    const LONGEST: usize = 64 * 1024;
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let rest = http_body_util::Limited::new(Download::new(response.into_body(), lease), LONGEST);
+    // A page too long to read costs its connection, nothing else.
+    drop(tokio::time::timeout(PATIENCE, rest.collect()).await);
 }
 
-/// The same request without its body, to be sent once more.
-fn copy_head(request: &Request<Body>) -> Request<Body> {
-    let mut copy = Request::new(body::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
+/// The published host, with its port where it is not the usual one.
+fn published_authority(application: &Application) -> String {
+    match application.published_url.port() {
+        Some(port) => format!("{}:{port}", application.host),
+        None => application.host.to_string(),
+    }
 }
 
-/// Aims `request` at a backend: target in origin form, `Host`, who is asking.
-fn address(
-    mut request: Request<Body>,
-    outbound: &Outbound<'_>,
-    authority: &str,
-    base: &str,
-) -> Result<Request<Body>, Stop> {
-    let app = outbound.app;
-    let rest = outbound.target.under(&app.prefix).unwrap_or_default();
-    let mut target = format!("{}{rest}", base.trim_end_matches('/'));
-    if let Some(query) = outbound.target.query() {
+/// What follows the prefix, byte for byte, behind the backend's own path.
+fn backend_target(base: &str, rest: &str, query: Option<&str>) -> String {
+    let mut target = String::with_capacity(base.len() + rest.len() + 1);
+    target.push_str(base);
+    target.push_str(rest);
+    if target.is_empty() {
+        target.push('/');
+    }
+    if let Some(query) = query {
         target.push('?');
         target.push_str(query);
     }
-    *request.uri_mut() = Uri::try_from(target).map_err(|error| {
-        Stop::deny(
-            Code::TargetRefused,
-            format!("the target cannot be sent on: {error}"),
-        )
-    })?;
-    *request.version_mut() = http::Version::HTTP_11;
-    headers::announce(request.headers_mut(), app, outbound.client, authority);
-    Ok(request)
+    target
 }
 
-/// Ends when the request's body has not moved, and no answer begun, for `limit`.
-async fn silent(activity: &Activity, limit: Duration) {
-    loop {
-        let left = limit.saturating_sub(activity.silence());
-        if left.is_zero() {
-            return;
-        }
-        tokio::time::sleep(left).await;
-    }
-}
-
-fn exchange_fault(error: &hyper::Error, authority: &str) -> Stop {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    let mut chain = Vec::new();
-    while let Some(this) = cause {
-        chain.push(this.to_string());
-        cause = this.source();
-    }
-    let detail = format!("{authority}: {}", chain.join(": "));
-    match BodyCut::of(error) {
-        Some(BodyCut::TooLarge(_)) => Stop::deny(Code::BodyTooLarge, detail),
-        Some(BodyCut::Silent(_)) => Stop::deny(Code::RequestTimeout, detail),
-        None if error.is_parse() || error.is_parse_status() => {
-            Stop::fail(Code::BackendProtocol, Side::Backend, detail)
-        }
-        None if error.is_user() || error.is_body_write_aborted() => {
-            Stop::deny(Code::BadRequest, detail)
-        }
-        None => Stop::fail(Code::BackendUnreachable, Side::Backend, detail),
-    }
-}
-
-/// Ends with the last [`Forwarder`].
-async fn sweep(pool: Pool, alive: std::sync::Weak<Managed>) {
-    while alive.strong_count() > 0 {
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        pool.sweep();
-    }
-}
-
-const EJECTED_FOR: Duration = Duration::from_secs(5);
+#[cfg(test)]
+mod tests;

@@ -1,147 +1,328 @@
-//! Backend connections that wait for their next request.
+//! Connections to backends that wait for their next request, kept apart by whose they are.
 //!
-//! SECURITY: a connection on which a Negotiate token went out belongs to one person's session for ever
-//! (RFC 4559 section 6; IIS and `GssapiConnectionBound` authenticate the *connection*). The key holds the
-//! partition, and a connection is only ever put back under the key it was taken for.
+//! # Why
+//!
+//! IIS and mod_auth_gssapi can take a connection for the person whose ticket came on it first
+//! (RFC 4559 6). hyper-util's client keys its pool by address alone; so the pool is our own, and a key is
+//! backend (which belongs to one application), session and principal. A connection never changes its
+//! key, and one that ever carried Negotiate is never kept without a session.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
 use hyper::client::conn::http1::SendRequest;
+use tokio::task::AbortHandle;
 
-use crate::model::body::Body;
-use crate::model::names::AppId;
-use crate::model::names::Principal;
+use super::body::Upload;
 
-/// Whose requests a connection carries.
+/// Whose connections: nobody's in particular, or one session's alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Partition {
-    /// Everybody's: no connection-wide authentication ever happens on it.
-    Shared,
-    /// One session of one person, as one principal.
-    Session {
-        /// The session.
-        session: String,
-        /// As whom its tokens are made.
-        principal: Principal,
-    },
+    /// For backends that learn in each request's headers who came.
+    Anonymous,
+    /// For backends that are sent Negotiate tokens.
+    Session(SessionKey),
 }
 
-/// Which connections may serve a request.
+/// One person's session, acting as one principal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    /// The session: the hash of its id, or of the bearer token that stands for one.
+    pub session: [u8; 32],
+    /// Whose tickets are sent.
+    pub principal: Arc<str>,
+}
+
+impl Partition {
+    const fn session(&self) -> Option<&[u8; 32]> {
+        match self {
+            Self::Anonymous => None,
+            Self::Session(key) => Some(&key.session),
+        }
+    }
+}
+
+/// What a waiting connection may be used for, and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Whose.
+    /// The backend's number; see `balance`.
+    pub backend: u64,
+    /// Whose it is.
     pub partition: Partition,
-    /// For which application.
-    pub app: AppId,
-    /// To which of its servers.
-    pub backend: usize,
+}
+
+/// How many connections wait, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For one session and backend.
+    pub per_session: usize,
+    /// For one backend without sessions.
+    pub per_backend: usize,
+    /// In all.
+    pub total: usize,
+    /// Shorter than backends wait (IIS: 120 s, Apache: 5 s at its shortest default).
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            per_session: 4,
+            per_backend: 64,
+            total: 4096,
+            idle: Duration::from_secs(50),
+        }
+    }
+}
+
+/// The connections that wait.
+#[derive(Debug)]
+pub struct Pool {
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
+    waiting: AtomicUsize,
+    limits: Limits,
+}
+
+/// By session: all of a session's connections are found at once when it ends.
+type Shard = HashMap<Option<[u8; 32]>, Slot>;
+
+#[derive(Debug)]
+struct Slot {
+    /// False once the session ended; connections in use look at it when they come back.
+    alive: Arc<AtomicBool>,
+    waiting: HashMap<Key, VecDeque<Waiting>>,
 }
 
 #[derive(Debug)]
-struct Idle {
-    sender: SendRequest<Body>,
+struct Waiting {
+    connection: Connection,
     since: Instant,
 }
 
-type Shelf = HashMap<(AppId, usize), VecDeque<Idle>>;
-
-/// The waiting connections, bounded in number and time.
-#[derive(Clone, Debug, Default)]
-pub struct Pool {
-    shelves: Arc<Mutex<HashMap<Partition, Shelf>>>,
+/// A connection; ends when dropped.
+#[derive(Debug)]
+pub struct Connection {
+    /// Where requests go in.
+    pub sender: SendRequest<Upload>,
+    task: AbortHandle,
+    /// It has carried Negotiate, or was asked for it.
+    tainted: bool,
 }
 
-impl Pool {
-    /// A live connection for `key`, the most recently used first.
-    #[must_use]
-    pub fn take(&self, key: &Key) -> Option<SendRequest<Body>> {
-        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        let shelf = shelves.get_mut(&key.partition)?;
-        let waiting = shelf.get_mut(&(key.app.clone(), key.backend))?;
-        while let Some(idle) = waiting.pop_back() {
-            if idle.is_usable() {
-                return Some(idle.sender);
-            }
-        }
-        None
-    }
-
-    /// Keeps `sender` for the next request with the same `key`.
-    pub fn put(&self, key: Key, sender: SendRequest<Body>) {
-        if sender.is_closed() {
-            return;
-        }
-        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        let most = match key.partition {
-            Partition::Shared => IDLE_SHARED,
-            Partition::Session { .. } => IDLE_SESSION,
-        };
-        let shelf = shelves.entry(key.partition).or_default();
-        let waiting = shelf.entry((key.app, key.backend)).or_default();
-        if waiting.len() >= most {
-            waiting.pop_front();
-        }
-        waiting.push_back(Idle {
+impl Connection {
+    /// A connection driven by `task`.
+    pub const fn new(sender: SendRequest<Upload>, task: AbortHandle) -> Self {
+        Self {
             sender,
-            since: Instant::now(),
-        });
+            task,
+            tainted: false,
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A connection in use, and the way back.
+#[derive(Debug)]
+pub struct Lease {
+    connection: Connection,
+    key: Key,
+    alive: Arc<AtomicBool>,
+    pool: Arc<Pool>,
+    /// Has served a request before, so the backend may have closed it meanwhile.
+    pub reused: bool,
+}
+
+impl Lease {
+    /// Where requests go in.
+    pub const fn sender(&mut self) -> &mut SendRequest<Upload> {
+        &mut self.connection.sender
     }
 
-    /// Closes every waiting connection of `session`.
-    pub fn evict(&self, session: &str) {
-        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        shelves.retain(|partition, _| match partition {
-            Partition::Shared => true,
-            Partition::Session {
-                session: theirs, ..
-            } => theirs != session,
-        });
+    /// The same right on a new connection; the old one ends.
+    #[must_use]
+    pub fn renewed(self, connection: Connection) -> Self {
+        Self {
+            connection,
+            reused: false,
+            ..self
+        }
     }
 
-    /// Closes what has waited too long or was closed by its backend.
+    /// Notes that it carries, or was asked for, Negotiate.
+    pub const fn taint(&mut self) {
+        self.connection.tainted = true;
+    }
+
+    /// Back to the pool, after an answer was read to its end.
+    pub fn release(self) {
+        let Self {
+            connection,
+            key,
+            alive,
+            pool,
+            ..
+        } = self;
+        // SECURITY: a connection that may know somebody is nobody's.
+        let nobodys = key.partition == Partition::Anonymous && connection.tainted;
+        if !nobodys && !connection.sender.is_closed() {
+            pool.put(key, &alive, connection);
+        }
+    }
+}
+
+const SHARDS: usize = 16;
+
+impl Pool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            waiting: AtomicUsize::new(0),
+            limits,
+        })
+    }
+
+    /// A waiting connection of exactly this key.
+    pub fn take(self: &Arc<Self>, key: &Key) -> Option<Lease> {
+        let mut shard = self.shard(key);
+        let slot = slot(&mut shard, key);
+        let alive = Arc::clone(&slot.alive);
+        let waiting = slot.waiting.get_mut(key)?;
+        self.drop_stale(waiting);
+        // The last one back is the most likely to be still open.
+        let ready = waiting
+            .iter()
+            .rposition(|one| one.connection.sender.is_ready());
+        let taken = waiting.remove(ready?)?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(Lease {
+            connection: taken.connection,
+            key: key.clone(),
+            alive,
+            pool: Arc::clone(self),
+            reused: true,
+        })
+    }
+
+    /// A lease of a connection that was just made for this key.
+    pub fn lease(self: &Arc<Self>, key: &Key, connection: Connection) -> Lease {
+        let alive = Arc::clone(&slot(&mut self.shard(key), key).alive);
+        Lease {
+            connection,
+            key: key.clone(),
+            alive,
+            pool: Arc::clone(self),
+            reused: false,
+        }
+    }
+
+    /// Ends all waiting connections of a session; those in use end with their answer.
+    pub fn evict(&self, session: &[u8; 32]) {
+        let ended = self.lock(Some(session)).remove(&Some(*session));
+        if let Some(slot) = ended {
+            slot.alive.store(false, Ordering::Relaxed);
+            let closed: usize = slot.waiting.values().map(VecDeque::len).sum();
+            self.waiting.fetch_sub(closed, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends connections that waited too long, and forgets sessions without any.
     pub fn sweep(&self) {
-        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        shelves.retain(|_, shelf| {
-            shelf.retain(|_, waiting| {
-                waiting.retain(Idle::is_usable);
-                !waiting.is_empty()
-            });
-            !shelf.is_empty()
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|_, slot| self.is_needed(slot));
+        }
+    }
+
+    fn is_needed(&self, slot: &mut Slot) -> bool {
+        slot.waiting.retain(|_, waiting| {
+            self.drop_stale(waiting);
+            !waiting.is_empty()
         });
+        // Connections in use hold the flag, and have to find it again.
+        !slot.waiting.is_empty() || Arc::strong_count(&slot.alive) > 1
+    }
+
+    fn drop_stale(&self, waiting: &mut VecDeque<Waiting>) {
+        let before = waiting.len();
+        let now = Instant::now();
+        waiting
+            .retain(|one| !one.connection.sender.is_closed() && now - one.since < self.limits.idle);
+        self.waiting
+            .fetch_sub(before - waiting.len(), Ordering::Relaxed);
     }
 
     /// How many connections wait.
     #[must_use]
-    pub fn len(&self) -> usize {
-        let shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        shelves
-            .values()
-            .flat_map(Shelf::values)
-            .map(VecDeque::len)
-            .sum()
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
-    /// True when no connection waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    fn put(&self, key: Key, alive: &Arc<AtomicBool>, connection: Connection) {
+        let limit = match key.partition {
+            Partition::Anonymous => self.limits.per_backend,
+            Partition::Session(_) => self.limits.per_session,
+        };
+        let mut shard = self.shard(&key);
+        // Another slot, or none: the session ended, and what looks like it is a later one.
+        let Some(slot) = shard.get_mut(&key.partition.session().copied()) else {
+            return;
+        };
+        if !Arc::ptr_eq(&slot.alive, alive) || !alive.load(Ordering::Relaxed) {
+            return;
+        }
+        let waiting = slot.waiting.entry(key).or_default();
+        if waiting.len() >= limit || self.waiting.load(Ordering::Relaxed) >= self.limits.total {
+            return;
+        }
+        waiting.push_back(Waiting {
+            connection,
+            since: Instant::now(),
+        });
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
+        self.lock(key.partition.session())
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index is taken modulo the length"
+    )]
+    fn lock(&self, session: Option<&[u8; 32]>) -> MutexGuard<'_, Shard> {
+        let at = self.hasher.hash_one(session) % SHARDS as u64;
+        let at = usize::try_from(at).unwrap_or(0);
+        self.shards[at]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Idle {
-    fn is_usable(&self) -> bool {
-        self.sender.is_ready() && self.since.elapsed() < LONGEST
-    }
+fn slot<'a>(shard: &'a mut Shard, key: &Key) -> &'a mut Slot {
+    shard
+        .entry(key.partition.session().copied())
+        .or_insert_with(|| Slot {
+            alive: Arc::new(AtomicBool::new(true)),
+            waiting: HashMap::new(),
+        })
 }
-
-/// Below IIS's 120 s, so that it is mostly we who close.
-const LONGEST: Duration = Duration::from_secs(55);
-const IDLE_SHARED: usize = 256;
-/// A browser opens six connections to a host at most.
-const IDLE_SESSION: usize = 6;

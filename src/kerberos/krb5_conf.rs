@@ -73,6 +73,19 @@ pub fn assert_isolated() -> Result<(), Error> {
     }
 }
 
+/// Checks that libkrb5 will read the file that is written into `runtime_dir`.
+pub(super) fn assert_runs_in(runtime_dir: &Path) -> Result<(), Error> {
+    let wanted = runtime_dir.join(FILE);
+    let found = env::var_os("KRB5_CONFIG").map(PathBuf::from);
+    if found.as_ref() == Some(&wanted) {
+        return Ok(());
+    }
+    Err(Error::Setup {
+        what: "environment variable KRB5_CONFIG".to_owned(),
+        reason: format!("is {found:?}, must be {wanted:?}"),
+    })
+}
+
 /// What goes into our `krb5.conf`.
 #[derive(Clone, Debug)]
 pub(super) struct Profile {

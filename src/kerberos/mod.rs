@@ -10,7 +10,7 @@
 //! gateway's: a context that finds no credential for its mechanism takes the process's default one. So there
 //! is no default one ([`environment`], [`assert_isolated`]), the only mechanism ever asked for is the one
 //! the credential was fetched for ([`spnego`] explains), the credential's mechanisms and name are looked at
-//! after S4U2Self, the context's source name after S4U2Proxy, and the credential's name again for each token.
+//! after S4U2Self, the context's source name after S4U2Proxy, and for each token whose ticket it is made from.
 //!
 //! GSS-API blocks and cannot be interrupted: it runs on bounded threads of the room's own, those that may
 //! wait for a KDC apart from those that only compute, with a deadline at the `await`.
@@ -21,11 +21,13 @@
 //! | `people.rs` | what is remembered about each person, and how it is forgotten |
 //! | `tgt.rs`, `keytab.rs` | the gateway's own ticket, and the file it comes from |
 //! | `sasl.rs` | the gateway's own identity towards the directory, and nowhere else |
-//! | `kdc.rs`, `krb5_conf.rs` | which KDCs answer; the file that tells libkrb5 |
+//! | `address.rs`, `probe.rs`, `kdc.rs` | where the KDCs are, whether they answer, in which order they are asked |
+//! | `krb5_conf.rs` | the file that tells libkrb5, and the process's environment |
 //! | `ask.rs`, `workers.rs` | one question in bounded time; the threads |
 //! | `diagnose.rs`, `error.rs` | what went wrong, and the command that fixes it |
 //! | `spnego.rs`, `der.rs`, `ffi.rs` | bytes; the only unsafe code of the house |
 
+mod address;
 mod ask;
 mod delegate;
 mod der;
@@ -36,6 +38,7 @@ mod kdc;
 mod keytab;
 mod krb5_conf;
 mod people;
+mod probe;
 mod sasl;
 pub mod spnego;
 mod tgt;
@@ -56,6 +59,7 @@ use crate::model::names::Principal;
 use crate::model::names::Realm;
 use crate::model::names::Spn;
 
+pub use address::KdcAddress;
 pub use delegate::NegotiateToken;
 pub use delegate::Timings;
 pub use delegate::Wrap;
@@ -70,16 +74,15 @@ pub use diagnose::table;
 pub use error::Error;
 pub use error::GssError;
 pub use error::Step;
-pub use kdc::KdcAddress;
-pub use kdc::KdcHealth;
 pub use kdc::KdcStatus;
-pub use kdc::probe;
 pub use keytab::Enctype;
 pub use keytab::Entry;
 pub use keytab::Keytab;
 pub use keytab::KeytabError;
 pub use krb5_conf::assert_isolated;
 pub use krb5_conf::environment;
+pub use probe::KdcHealth;
+pub use probe::probe;
 pub use sasl::SaslInitiator;
 pub use tgt::TgtStatus;
 pub use workers::LaneStatus;
@@ -100,7 +103,7 @@ pub struct Settings {
     pub principal: Principal,
     /// Its keytab.
     pub keytab: PathBuf,
-    /// The realm's KDCs in the order to be tried. Empty: libkrb5 asks DNS, and no probe watches over them.
+    /// The realm's KDCs in the order to be tried. Empty: those that DNS names.
     pub kdcs: Vec<KdcAddress>,
     /// Trusted realms and their KDCs.
     pub trusted: Vec<(Realm, Vec<KdcAddress>)>,
@@ -181,7 +184,7 @@ pub struct Status {
     pub local_lane: LaneStatus,
     /// Every KDC and its health.
     pub kdcs: Vec<KdcStatus>,
-    /// People whose tickets are held.
+    /// People whose tickets are held; counted now and then, so not to the moment.
     pub people: u64,
 }
 
@@ -209,6 +212,7 @@ impl Delegator {
             what: "runtime".to_owned(),
             reason: reason.to_string(),
         })?;
+        let folder = runtime_dir.clone();
         let keeper = Keeper::start(principal.clone(), keytab, allow_rc4)?;
         let kdcs = Arc::new(Kdcs::start(KdcSettings {
             profile: Profile {
@@ -222,6 +226,7 @@ impl Delegator {
             runtime_dir,
             probe_timeout,
         })?);
+        krb5_conf::assert_runs_in(&folder)?;
         assert_isolated()?;
         let asker = Asker::start(Arc::clone(&kdcs), threads, queue, deadline)?;
         let inner = Arc::new(Inner {

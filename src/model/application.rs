@@ -1,6 +1,5 @@
 //! A published application: where it is, who may enter, and how it learns who came.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
@@ -17,6 +16,8 @@ pub struct Application {
     pub id: AppId,
     /// Name shown to people.
     pub name: String,
+    /// Who decides about access: an address that refused visitors are shown.
+    pub owner: Option<String>,
     /// The host under which people reach it.
     pub host: HostName,
     /// The path prefix under which people reach it, `/` or `/…/`.
@@ -27,8 +28,6 @@ pub struct Application {
     pub backends: Vec<Backend>,
     /// Whether the backend sees the published host (`Host`) or its own.
     pub keep_host: bool,
-    /// A private authority that signed the servers' certificates; absent = the machine's store.
-    pub backend_ca: Option<PathBuf>,
     /// Who may enter.
     pub access: Access,
     /// How the backend learns who came.

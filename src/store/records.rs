@@ -29,7 +29,7 @@ impl IdHash {
 
     /// The bytes to store.
     #[must_use]
-    pub const fn as_bytes(&self) -> &[u8] {
+    pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }

@@ -61,6 +61,15 @@ impl Claim {
     }
 }
 
+/// Takes an address away that a keeper which was killed has left, unless it is another's now.
+pub async fn clear(address: Ipv4Addr) -> Result<(), Trouble> {
+    fs::create_dir_all(RUN).because(RUN)?;
+    if let Some(_lock) = locked(address)? {
+        let _may_be_gone = ip("del", address).await?;
+    }
+    Ok(())
+}
+
 fn locked(address: Ipv4Addr) -> Result<Option<File>, Trouble> {
     let path = Path::new(RUN).join(format!("{address}.lock"));
     let file = File::options()

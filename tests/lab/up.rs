@@ -13,6 +13,7 @@ use std::time::UNIX_EPOCH;
 
 use tokio::process::Command;
 
+use crate::address;
 use crate::demo::DemoPorts;
 use crate::facts::Facts;
 use crate::folder::Folder;
@@ -133,11 +134,12 @@ async fn start(folder: &Folder, wanted: &Wanted) -> Result<(), Trouble> {
             return Ok(());
         }
         if let Some(status) = keeper.try_wait().because("watch the keeper")? {
-            reader.read_to_string(&mut news).because(log.display())?;
+            let mut last = String::new();
+            reader.read_to_string(&mut last).because(log.display())?;
+            print!("{last}");
             return Err(Trouble::new(format!(
-                "the lab did not come up ({status}); the end of {}:\n{}",
-                log.display(),
-                processes::tail(&log, 30)
+                "the lab did not come up ({status}), log: {}",
+                log.display()
             )));
         }
         tokio::time::sleep(processes::POLL).await;
@@ -173,7 +175,10 @@ async fn stop(folder: &Folder) -> Result<(), Trouble> {
             folder.path("keeper.lock").display()
         )));
     }
-    Ok(())
+    match folder.read_json("address.json") {
+        Some(left) => address::clear(left).await,
+        None => Ok(()),
+    }
 }
 
 /// Exit code 0 when it runs.
