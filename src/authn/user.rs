@@ -43,7 +43,7 @@ impl SessionKey {
     /// The same as bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
-        self.0.as_bytes()
+        self.0.octets()
     }
 }
 

@@ -29,7 +29,13 @@ impl IdHash {
 
     /// The bytes to store.
     #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 32] {
+    pub const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The hash, its length known.
+    #[must_use]
+    pub const fn octets(&self) -> &[u8; 32] {
         &self.0
     }
 }
