@@ -77,7 +77,7 @@ fn app(name: &str) -> Application {
         prefix: "/".to_owned(),
         published_url: format!("https://{host}:8443/").parse().unwrap(),
         backends: Vec::new(),
-        backend_ca: None,
+        owner: None,
         keep_host: false,
         access: Access::default(),
         sso: Sso::None,
@@ -225,8 +225,18 @@ impl Browser {
         panic!("redirects without end");
     }
 
+    /// From the central host to the answer that sets the session cookie, which is then not shown to anybody.
+    async fn as_far_as_the_cookie(&mut self, world: &World, central: &Url) {
+        let mut next = self.get(world, central.as_str()).await.redirect();
+        if next.as_str().starts_with(world.issuer.base()) {
+            let back = world.issuer.authorize(&next, &jane());
+            next = self.get(world, back.as_str()).await.redirect();
+        }
+        self.get(world, next.as_str()).await.redirect();
+    }
+
     /// As far as the issuer's page.
-    async fn to_issuer(&mut self, world: &World, url: &str) -> Url {
+    async fn reach_issuer(&mut self, world: &World, url: &str) -> Url {
         let central = self.get(world, url).await.redirect();
         let issuer = self.get(world, central.as_str()).await.redirect();
         assert!(issuer.as_str().starts_with(world.issuer.base()), "{issuer}");
@@ -312,7 +322,7 @@ async fn five_tabs_at_once_all_end_where_they_began() {
         .collect();
     let mut at_issuer = Vec::new();
     for url in &started {
-        at_issuer.push(browser.to_issuer(&world, url).await);
+        at_issuer.push(browser.reach_issuer(&world, url).await);
     }
     let callbacks: Vec<Url> = at_issuer
         .iter()
@@ -350,7 +360,7 @@ async fn five_tabs_at_once_all_end_where_they_began() {
 async fn a_callback_counts_once_and_for_its_own_browser() {
     let world = World::new().await;
     let mut browser = Browser::default();
-    let url = browser.to_issuer(&world, WIKI).await;
+    let url = browser.reach_issuer(&world, WIKI).await;
     let back = world.issuer.authorize(&url, &jane());
     // Another browser, with and without a sign-in of its own under way.
     let mut victim = Browser::default();
@@ -358,7 +368,7 @@ async fn a_callback_counts_once_and_for_its_own_browser() {
         victim.get(&world, back.as_str()).await.code(),
         Code::SignInStateUnknown
     );
-    let own = victim.to_issuer(&world, WIKI).await;
+    let own = victim.reach_issuer(&world, WIKI).await;
     assert_eq!(
         victim.get(&world, back.as_str()).await.code(),
         Code::SignInStateUnknown
@@ -368,7 +378,7 @@ async fn a_callback_counts_once_and_for_its_own_browser() {
         browser.get(&world, back.as_str()).await.code(),
         Code::SignInStateUnknown
     );
-    let url = browser.to_issuer(&world, WIKI).await;
+    let url = browser.reach_issuer(&world, WIKI).await;
     let back = world.issuer.authorize(&url, &jane());
     // Swapped state: the code of one sign-in under the state of another.
     let theirs = world.issuer.authorize(&own, &jane());
@@ -388,7 +398,7 @@ async fn a_callback_counts_once_and_for_its_own_browser() {
     );
     // A replay by somebody who is in goes on; by somebody who is not, it is refused.
     let mut fresh = Browser::default();
-    let url = fresh.to_issuer(&world, WIKI).await;
+    let url = fresh.reach_issuer(&world, WIKI).await;
     let back = world.issuer.authorize(&url, &jane());
     let not_in = fresh.clone();
     let hand_over = fresh.get(&world, back.as_str()).await.redirect();
@@ -405,7 +415,7 @@ async fn a_callback_counts_once_and_for_its_own_browser() {
 async fn tampered_and_doubled_parameters_are_refused() {
     let world = World::new().await;
     let mut browser = Browser::default();
-    let url = browser.to_issuer(&world, WIKI).await;
+    let url = browser.reach_issuer(&world, WIKI).await;
     let back = world.issuer.authorize(&url, &jane()).to_string();
     let base = format!("https://{CENTRAL}/.kerbgate/callback");
     for (query, wanted) in [
@@ -471,7 +481,7 @@ async fn the_issuers_refusals_keep_their_reason() {
         ("code=never-issued", Code::SignInCodeRefused),
     ] {
         let mut browser = Browser::default();
-        let url = browser.to_issuer(&world, WIKI).await;
+        let url = browser.reach_issuer(&world, WIKI).await;
         let state = url
             .query_pairs()
             .find(|(k, _)| k == "state")
@@ -512,12 +522,12 @@ async fn the_issuers_refusals_keep_their_reason() {
 async fn a_hand_over_code_opens_one_host_for_one_browser_once() {
     let mut world = World::new().await;
     let mut browser = Browser::default();
-    let url = browser.to_issuer(&world, WIKI).await;
+    let url = browser.reach_issuer(&world, WIKI).await;
     let back = world.issuer.authorize(&url, &jane());
     let code = browser.get(&world, back.as_str()).await.redirect();
     // Leaked to another browser: refused, and spent.
     let mut other = Browser::default();
-    let _own = other.to_issuer(&world, WIKI).await;
+    let _own = other.reach_issuer(&world, WIKI).await;
     assert_eq!(
         other.get(&world, code.as_str()).await.code(),
         Code::HandoverRefused
@@ -842,7 +852,7 @@ async fn another_person_in_the_same_browser_ends_the_first_one() {
     // A tab that went to the issuer before, and signs in as somebody else there.
     let mut tab = Browser::default();
     let url = tab
-        .to_issuer(&world, "https://intranet.example.com:8443/")
+        .reach_issuer(&world, "https://intranet.example.com:8443/")
         .await;
     let binding = tab.jar[CENTRAL][cookie::BINDING].clone();
     browser
@@ -881,14 +891,7 @@ async fn a_browser_that_drops_the_session_cookie_is_stopped_after_three_rounds()
             .remove(cookie::SESSION);
         match browser.get(&world, WIKI).await {
             Shown::Stopped(code) => break code,
-            Shown::Redirect(central) => {
-                let mut hand_over = browser.get(&world, central.as_str()).await.redirect();
-                if hand_over.as_str().starts_with(world.issuer.base()) {
-                    let back = world.issuer.authorize(&hand_over, &jane());
-                    hand_over = browser.get(&world, back.as_str()).await.redirect();
-                }
-                browser.get(&world, hand_over.as_str()).await.redirect();
-            }
+            Shown::Redirect(central) => browser.as_far_as_the_cookie(&world, &central).await,
             other => panic!("{other:?}"),
         }
         rounds += 1;
