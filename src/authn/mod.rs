@@ -337,7 +337,7 @@ impl Inner {
             .map_err(|e| reason::store(&e))?;
         let count = ended.len();
         for one in ended {
-            self.sessions.forget(one.sign_in, &one.sessions);
+            self.sessions.forget(one.sign_in, reason, &one.sessions);
             tracing::info!(
                 target: "audit",
                 event = "sign-in-ended",
