@@ -37,6 +37,7 @@ use crate::listener;
 use crate::listener::redirect::to_https;
 use crate::listener::tls::Certificates;
 use crate::listener::tls::server_config;
+use crate::mapping;
 use crate::mapping::Mapping;
 use crate::model::application::Application;
 use crate::model::clock::Clock;
@@ -142,14 +143,14 @@ async fn build(config: &Config) -> Result<Arc<House>, StartError> {
         config.applications.iter().cloned().map(Arc::new).collect();
     let forwarder = note(&mut wrong, forwarder(config));
     let pages = note(&mut wrong, assembly::brand(config)).map(Pages::new);
-    let mapping = note(&mut wrong, assembly::mapping_settings(config));
+    let mapping = note(&mut wrong, assembly::mapping_settings(config)).flatten();
 
     let (Some(certificates), Some(issuer), Some(store), Some(signer), Some(keyring)) =
         (certificates, issuer, store, signer, keyring)
     else {
         return Err(StartError(wrong));
     };
-    let (Some(forwarder), Some(pages), Some(mapping)) = (forwarder, pages, mapping) else {
+    let (Some(forwarder), Some(pages)) = (forwarder, pages) else {
         return Err(StartError(wrong));
     };
     let graph = assembly::graph(config, &issuer).map_err(StartError::one)?;
@@ -157,6 +158,18 @@ async fn build(config: &Config) -> Result<Arc<House>, StartError> {
         return Err(StartError(wrong));
     }
     let store = Arc::new(store);
+    let mapping = match (mapping, directory) {
+        (Some(settings), Some(directory)) => {
+            let tools = mapping::Tools {
+                directory,
+                store: Arc::clone(&store) as Arc<dyn Store>,
+                delegator: delegator.clone(),
+                clock,
+            };
+            Mapping::new(settings, tools).map_err(StartError::one)?
+        }
+        _ => Mapping::without_accounts(),
+    };
     let authn = Authn::new(authn::Needs {
         settings: assembly::authn_settings(config),
         store: Arc::clone(&store) as Arc<dyn Store>,
@@ -169,7 +182,7 @@ async fn build(config: &Config) -> Result<Arc<House>, StartError> {
         routes: Routes::new(config.gateway.sign_in_host.clone(), applications),
         authn,
         authz: Authz::new(graph, mapped_groups.filter_map(|mapped| mapped.group).collect()),
-        mapping: Mapping::new(mapping, directory, clock),
+        mapping,
         sso: Sso::new(delegator.clone(), signer, config.gateway.sign_in_url.to_string(), clock),
         forwarder,
         pages,
@@ -239,13 +252,13 @@ fn forwarder(config: &Config) -> Result<Forwarder, String> {
     Forwarder::new(trust, Limits::default()).map_err(|error| error.to_string())
 }
 
-/// A folder that only we can read.
+/// A folder in which nobody else can put or replace a file; what is in it has modes of its own.
 fn private_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mode = fs::metadata(folder)?.permissions().mode();
-    if mode & 0o007 != 0 {
+    if mode & 0o022 != 0 {
         return Err(io::Error::other(format!(
-            "is open to everybody (mode {:03o}); it holds keys and sessions: chmod 700",
+            "can be written by others (mode {:03o}); it holds keys and sessions: chmod 700",
             mode & 0o777
         )));
     }

@@ -106,7 +106,7 @@ impl Pipeline {
         for session in &ended.sessions {
             self.forwarder.evict(session.as_bytes());
         }
-        if let Some(principal) = self.mapping.forget(ended.person).await {
+        if let Some(principal) = self.mapping.forget(ended.person) {
             self.sso.purge(&principal).await;
         }
     }
