@@ -12,10 +12,12 @@ use url::Url;
 use crate::forward::headers::HOP_BY_HOP;
 use crate::forward::headers::is_ours;
 use crate::forward::headers::listed_in_connection;
+use crate::forward::negotiate;
 use crate::model::application::Application;
 use crate::model::application::Sso;
 
-/// HSTS for a year; for the host alone, since its siblings may be no business of ours.
+/// Strict transport security for a year, as published hosts are only ever served over TLS; for the host
+/// alone, since its siblings may be no business of ours.
 pub const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Makes a backend's response headers ours.
@@ -26,17 +28,10 @@ pub fn response(headers: &mut HeaderMap, application: &Application) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
-    // RFC 7838: another way to the backend, past the gateway.
-    headers.remove(header::ALT_SVC);
-    headers.remove("proxy-authentication-info");
-    // SECURITY: a backend's Negotiate would make the browser send its own ticket, or ask for a password.
-    match application.sso {
-        Sso::Kerberos(_) | Sso::Headers(_) => {
-            headers.remove(header::WWW_AUTHENTICATE);
-            headers.remove("authentication-info");
-        }
-        Sso::None => {}
+    for name in INTERNAL {
+        headers.remove(name);
     }
+    challenges(headers, application);
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         replace(headers, &name, |value| published(value, application));
     }
@@ -45,6 +40,39 @@ pub fn response(headers: &mut HeaderMap, application: &Application) {
     });
     set_cookies(headers, application);
     headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+}
+
+/// What a backend says about its own neighborhood. RFC 7838: Alt-Svc would lead past the gateway.
+const INTERNAL: [&str; 6] = [
+    "alt-svc",
+    "http2-settings",
+    "persistent-auth",
+    "proxy-authentication-info",
+    "x-forwarded-for",
+    "x-forwarded-host",
+];
+
+/// Challenges end at the gateway, as far as the gateway answers them.
+///
+/// SECURITY: a `Negotiate` challenge would make the browser offer its own credentials, or ask for a
+/// password; a `Negotiate` answer is a token (security requirement 36).
+fn challenges(headers: &mut HeaderMap, application: &Application) {
+    let kept: Vec<HeaderValue> = match &application.sso {
+        Sso::Kerberos(_) | Sso::Headers(_) => {
+            headers.remove("authentication-info");
+            Vec::new()
+        }
+        Sso::None => headers
+            .get_all(header::WWW_AUTHENTICATE)
+            .iter()
+            .filter(|value| !negotiate::names_negotiate(value.as_bytes()))
+            .cloned()
+            .collect(),
+    };
+    headers.remove(header::WWW_AUTHENTICATE);
+    for value in kept {
+        headers.append(header::WWW_AUTHENTICATE, value);
+    }
 }
 
 /// What every page of our own carries, whatever else it says.
@@ -89,12 +117,9 @@ fn published(reference: &str, application: &Application) -> Option<String> {
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    // An application that is told the published host, but not that it is reached over TLS.
     let ours = Url::parse(&format!("https://{authority}/")).ok()?;
     if ours.host_str() == Some(application.host.as_str()) {
-        let same_port = ours.port().is_none() || ours.port() == application.published_url.port();
-        let plain = scheme.is_none_or(|scheme| scheme.eq_ignore_ascii_case("http"));
-        return (plain && same_port).then(|| format!("{}{path}", origin(application)));
+        return own(ours.port(), path, application);
     }
     let base = application
         .backends
@@ -107,6 +132,27 @@ fn published(reference: &str, application: &Application) -> Option<String> {
         origin(application),
         moved(path, base, &application.prefix)?
     ))
+}
+
+/// An application that knows its published host (`keep_host`, `X-Forwarded-Host`), but perhaps neither
+/// that it is reached over TLS, nor at which port, nor below which prefix.
+fn own(port: Option<u16>, path: &str, application: &Application) -> Option<String> {
+    let its_own = |port| {
+        application
+            .backends
+            .iter()
+            .any(|one| one.url.port() == port)
+    };
+    if port.is_some() && port != application.published_url.port() && !its_own(port) {
+        return None;
+    }
+    let moved = if moved(path, &application.prefix, "/").is_some() {
+        None
+    } else {
+        local(path, application)
+    };
+    let path = moved.as_deref().unwrap_or(path);
+    Some(format!("{}{path}", origin(application)))
 }
 
 /// A path from the root: the backend's root is not always ours.
@@ -280,7 +326,11 @@ mod tests {
     }
 
     /// An application at its host's root: reference and its published form.
-    const AT_ROOT: [(&str, &str); 10] = [
+    const AT_ROOT: [(&str, &str); 11] = [
+        (
+            "https://wiki.example.com:8443/a",
+            "https://wiki.example.com:8443/a",
+        ),
         (
             "https://iis01.corp.example/a?b#c",
             "https://wiki.example.com:8443/a?b#c",
@@ -314,7 +364,23 @@ mod tests {
         ("/", "/"),
     ];
     /// The same below a prefix, with a backend below another.
-    const BELOW: [(&str, &str); 3] = [
+    const BELOW: [(&str, &str); 7] = [
+        (
+            "http://wiki.example.com/w/x",
+            "https://wiki.example.com:8443/w/x",
+        ),
+        (
+            "http://wiki.example.com:8080/app/x",
+            "https://wiki.example.com:8443/w/x",
+        ),
+        (
+            "https://wiki.example.com:8443/other/x",
+            "https://wiki.example.com:8443/other/x",
+        ),
+        (
+            "https://wiki.example.com:9999/w/x",
+            "https://wiki.example.com:9999/w/x",
+        ),
         (
             "http://10.0.0.1:8080/app/x",
             "https://wiki.example.com:8443/w/x",
@@ -376,7 +442,8 @@ mod tests {
         let root = application("/", &["https://iis01.corp.example/"]);
         let moved = application("/w/", &["http://10.0.0.1:8080/app/"]);
         for (application, cookie, wanted) in [
-            (&root, "a=1", vec!["a=1; Secure"]),
+            (&root, "a=1;; ", vec!["a=1; Secure"]),
+            (&root, " __HOST-KERBGATE-signin=x", vec![]),
             (
                 &root,
                 "a=1; secure; HttpOnly; SameSite=None; Max-Age=5",
@@ -435,13 +502,15 @@ mod tests {
             rewritten(&application, "www-authenticate", "Basic"),
             ["Basic"]
         );
+        assert!(rewritten(&application, "www-authenticate", "NTLM").is_empty());
+        assert!(rewritten(&application, "www-authenticate", "Negotiate oRQw").is_empty());
         application.sso = Sso::Kerberos(KerberosSso {
             spns: Vec::new(),
             send: SendToken::Preemptive,
             wrap: Wrap::Spnego,
             mutual: false,
         });
-        for name in ["www-authenticate", "authentication-info"] {
+        for name in ["www-authenticate", "authentication-info", "persistent-auth"] {
             assert!(
                 rewritten(&application, name, "Negotiate oRUw").is_empty(),
                 "{name}"

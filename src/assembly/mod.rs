@@ -29,7 +29,12 @@ use crate::kerberos;
 use crate::kerberos::Delegator;
 use crate::kerberos::KdcAddress;
 use crate::ldap;
+use crate::ldap::Dn;
 use crate::listener;
+use crate::mapping::settings as mapping;
+use crate::mapping::settings::GroupSource;
+use crate::mapping::settings::ManagedGroup;
+use crate::mapping::settings::UpnRule;
 use crate::model::names::BadName;
 use crate::model::secret::Secret;
 use crate::oidc;
@@ -149,14 +154,19 @@ pub fn graph(config: &Config, issuer: &Arc<Issuer>) -> Result<Option<Graph>, Err
     let source: graph::TokenSource = Arc::new(move || {
         let (issuer, scope) = (Arc::clone(&source), scope.clone());
         Box::pin(async move {
-            let token = issuer.app_token(&scope).await.map_err(|error| error.to_string())?;
+            let token = issuer
+                .app_token(&scope)
+                .await
+                .map_err(|error| error.to_string())?;
             Ok(graph::Token {
                 token: token.token,
                 lasts: token.lasts,
             })
         })
     });
-    Graph::new(settings, http, source).map(Some).map_err(|e| value("issuer.graph", e))
+    Graph::new(settings, http, source)
+        .map(Some)
+        .map_err(|e| value("issuer.graph", e))
 }
 
 /// The gateway's own Kerberos credential, if it has one.
@@ -238,9 +248,10 @@ fn bind(section: &Directory, delegator: Option<&Delegator>) -> Result<ldap::Bind
         (Bind::Kerberos, Some(delegator)) => {
             Ok(ldap::Bind::Gssapi(Box::new(Own(delegator.clone()))))
         }
-        (Bind::Kerberos, None) => {
-            Err(value("directory.bind", "\"kerberos\" wants a [kerberos] section with the gateway's keytab"))
-        }
+        (Bind::Kerberos, None) => Err(value(
+            "directory.bind",
+            "\"kerberos\" wants a [kerberos] section with the gateway's keytab",
+        )),
     }
 }
 
@@ -269,7 +280,10 @@ pub fn authn_settings(config: &Config) -> authn::Settings {
         recheck: session.recheck,
         issuer_grace: session.issuer_grace,
         sign_in: session.sign_in,
-        ..authn::Settings::new(config.gateway.sign_in_url.clone(), config.gateway.sign_in_host.clone())
+        ..authn::Settings::new(
+            config.gateway.sign_in_url.clone(),
+            config.gateway.sign_in_host.clone(),
+        )
     }
 }
 
@@ -332,7 +346,60 @@ pub fn backend_trust(config: &Config) -> Result<Trust, Error> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let authorities = read.map_err(|error| value("backends.ca_file", error))?;
     if authorities.is_empty() {
-        return Err(value("backends.ca_file", format!("{} holds no certificate", path.display())));
+        return Err(value(
+            "backends.ca_file",
+            format!("{} holds no certificate", path.display()),
+        ));
     }
     Ok(Trust::Authorities(authorities))
+}
+
+/// How people become accounts, if any application needs one.
+///
+/// # Errors
+/// A distinguished name is none, or values contradict each other.
+pub fn mapping_settings(config: &Config) -> Result<Option<mapping::Settings>, Error> {
+    let (Some(section), Some(directory)) = (&config.mapping, &config.directory) else {
+        return Ok(None);
+    };
+    let dn = |key, text: &str| text.parse::<Dn>().map_err(|error| value(key, error));
+    let optional = |key, text: &Option<String>| text.as_deref().map(|t| dn(key, t)).transpose();
+    let bases: Result<Vec<Dn>, Error> = section
+        .account_bases
+        .iter()
+        .map(|text| dn("mapping.account_bases", text))
+        .collect();
+    let groups: Result<Vec<ManagedGroup>, Error> = section
+        .groups
+        .iter()
+        .map(|mapped| {
+            let from = match (&mapped.role, mapped.group) {
+                (Some(role), _) => GroupSource::Role(role.clone()),
+                (None, Some(group)) => GroupSource::Group(group),
+                (None, None) => return Err(value("mapping.groups", "wanted: role or group")),
+            };
+            let group = dn("mapping.groups.ad_group", &mapped.ad_group)?;
+            Ok(ManagedGroup { from, group })
+        })
+        .collect();
+    let anchor = section.anchor_attribute.parse();
+    let settings = mapping::Settings {
+        realm: directory.realm.clone(),
+        account_bases: bases?,
+        guests_ou: optional("mapping.guests_ou", &section.guests_ou)?,
+        disabled_ou: optional("mapping.disabled_ou", &section.disabled_ou)?,
+        groups_ou: optional("mapping.groups_ou", &section.groups_ou)?,
+        anchor: anchor.map_err(|error| value("mapping.anchor_attribute", error))?,
+        sam_prefix: section.sam_prefix.clone(),
+        upn: match &section.upn_suffix {
+            Some(suffix) => UpnRule::Suffix(suffix.clone()),
+            None => UpnRule::CloudUpn,
+        },
+        adopt: section.adopt,
+        groups: groups?,
+        cache: section.cache,
+        patience: section.patience,
+    };
+    settings.check().map_err(|error| value("mapping", error))?;
+    Ok(Some(settings))
 }

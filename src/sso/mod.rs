@@ -54,9 +54,10 @@ impl BackendCredential {
     #[must_use]
     pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
         match &self.0 {
-            Form::Headers(headers) => {
-                headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
-            }
+            Form::Headers(headers) => headers
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
             Form::Nothing | Form::Negotiate(_) => Vec::new(),
         }
     }

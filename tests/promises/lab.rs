@@ -336,7 +336,9 @@ impl Entra {
             "roles": roles, "groups": [],
         });
         let made = self.control(http::Method::POST, "/people", body).await;
-        let oid = made["oid"].as_str().unwrap_or_else(|| panic!("no oid in {made}"));
+        let oid = made["oid"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no oid in {made}"));
         (login, oid.to_owned())
     }
 }
