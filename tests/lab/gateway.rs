@@ -91,10 +91,13 @@ pub fn application(id: &str, world: &World<'_>) -> String {
         "undelegated" => backends.undelegated,
         _ => backends.wiki,
     };
-    let sso = if id == "wiki" {
-        HEADERS.to_owned()
-    } else {
-        format!("[sso.kerberos]\nspn = \"HTTP/{id}.contoso.test\"\n")
+    let kerberos = format!("[sso.kerberos]\nspn = \"HTTP/{id}.contoso.test\"\n");
+    let sso = match id {
+        "wiki" => HEADERS.to_owned(),
+        // Its backend takes the person from the connection. Without a token in each request, a
+        // connection used for two people shows at once.
+        "timesheet" => format!("{kerberos}send = \"on-challenge\"\n"),
+        _ => kerberos,
     };
     let role = match id {
         "timesheet" => "Timesheet.User",
