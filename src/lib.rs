@@ -18,6 +18,7 @@
 //! | [`listener`] | sockets, TLS, strict framing, limits |
 //! | [`route`] | 1: host + path → the application |
 //! | [`authz`] | 3: user + application → `AuthorizedUser` |
+//! | [`mapping`] | 4: authorized user → `MappedUser` with the on-premises account, found or made |
 //! | [`sso`] | 5: mapped user + application → `BackendCredential` |
 //! | [`forward`] | 6: request + credential → the backend's response |
 //! | [`rewrite`] | 7: the backend's response → ours |
@@ -38,6 +39,7 @@ pub mod graph;
 pub mod kerberos;
 pub mod ldap;
 pub mod listener;
+pub mod mapping;
 pub mod model;
 pub mod oidc;
 pub mod pipeline;
