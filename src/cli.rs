@@ -21,7 +21,6 @@ use crate::app;
 use crate::config;
 use crate::config::Config;
 use crate::config::reader::Mistake;
-use crate::doctor;
 use crate::kerberos;
 use crate::telemetry;
 
@@ -53,31 +52,6 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Check everything around the gateway, and name the fix of what is wrong.
-    Doctor {
-        #[command(flatten)]
-        config: ConfigFile,
-        /// Only what this application needs.
-        #[arg(long, value_name = "ID")]
-        app: Option<String>,
-        /// Report as JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Walk the corridor for a person without a browser, with the time of each step.
-    Explain {
-        #[command(flatten)]
-        config: ConfigFile,
-        /// The person's object id, or the UPN they have at the identity provider.
-        #[arg(long, value_name = "OID|UPN")]
-        person: String,
-        /// The application's id.
-        #[arg(long, value_name = "ID")]
-        app: String,
-        /// Report as JSON.
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 #[derive(Debug, Args)]
@@ -102,45 +76,6 @@ pub fn main() -> ExitCode {
             }
             block_on(app::run(config, ready_file.as_deref()), |()| {
                 ExitCode::SUCCESS
-            })
-        }),
-        What::Doctor { config, app, json } => with_config(&config, |config| {
-            block_on(doctor::examine(config, app.as_deref()), |report| {
-                println!(
-                    "{}",
-                    if json {
-                        report.to_json()
-                    } else {
-                        report.to_string()
-                    }
-                );
-                if report.is_healthy() {
-                    ExitCode::SUCCESS
-                } else {
-                    ExitCode::FAILURE
-                }
-            })
-        }),
-        What::Explain {
-            config,
-            person,
-            app,
-            json,
-        } => with_config(&config, |config| {
-            block_on(doctor::explain(config, &person, &app), |walk| {
-                println!(
-                    "{}",
-                    if json {
-                        walk.to_json()
-                    } else {
-                        walk.to_string()
-                    }
-                );
-                if walk.arrived() {
-                    ExitCode::SUCCESS
-                } else {
-                    ExitCode::FAILURE
-                }
             })
         }),
     }

@@ -16,9 +16,11 @@
 //! | [`ldap`] | tool: connections, filters, entries of the directory |
 //! | [`kerberos`] | tool: keytab, S4U, Negotiate tokens, KDC health, diagnosis |
 //! | [`listener`] | sockets, TLS, strict framing, limits |
+//! | [`pages`] | what a visitor is shown, in their language |
 //! | [`route`] | 1: host + path → the application |
+//! | [`authn`] | 2: cookie or bearer token → `AuthenticatedUser` |
 //! | [`authz`] | 3: user + application → `AuthorizedUser` |
-//! | [`mapping`] | 4: authorized user → `MappedUser` with the on-premises account, found or made |
+//! | [`mapping`] | 4: user → `MappedUser`, the on-premises account found or made |
 //! | [`sso`] | 5: mapped user + application → `BackendCredential` |
 //! | [`forward`] | 6: request + credential → the backend's response |
 //! | [`rewrite`] | 7: the backend's response → ours |
@@ -30,6 +32,7 @@
 
 pub mod app;
 pub mod assembly;
+pub mod authn;
 pub mod authz;
 pub mod cli;
 pub mod config;
@@ -42,6 +45,7 @@ pub mod listener;
 pub mod mapping;
 pub mod model;
 pub mod oidc;
+pub mod pages;
 pub mod pipeline;
 pub mod rewrite;
 pub mod route;

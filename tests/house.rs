@@ -23,6 +23,7 @@ const ROOMS: [&str; 22] = [
     "forward",
     "rewrite",
     "pipeline",
+    "assembly",
     "doctor",
     "app",
     "cli",

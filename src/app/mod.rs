@@ -30,12 +30,14 @@ use crate::authn::Authn;
 use crate::authz::Authz;
 use crate::config::Config;
 use crate::forward::Forwarder;
+use crate::forward::pool::Limits;
 use crate::kerberos::Delegator;
 use crate::ldap::Directory;
 use crate::listener;
 use crate::listener::redirect::to_https;
 use crate::listener::tls::Certificates;
 use crate::listener::tls::server_config;
+use crate::mapping;
 use crate::mapping::Mapping;
 use crate::model::application::Application;
 use crate::model::clock::Clock;
@@ -46,8 +48,8 @@ use crate::pipeline::Pipeline;
 use crate::route::Routes;
 use crate::sso::Sso;
 use crate::sso::assertion::Signer;
-use crate::store::SqliteStore;
 use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
 
 /// Why the gateway did not start: every reason found, one a line.
 #[derive(Debug, thiserror::Error)]
@@ -72,9 +74,9 @@ pub async fn run(config: Config, ready_file: Option<&Path>) -> Result<(), StartE
     let bound = Bound::new(&config).await?;
     bound.announce(ready_file)?;
     let ready = Arc::clone(&house);
-    let ops = bound.ops.map(|listener| {
-        tokio::spawn(ops::serve(listener, Arc::new(move || ready.readiness())))
-    });
+    let ops = bound
+        .ops
+        .map(|listener| tokio::spawn(ops::serve(listener, Arc::new(move || ready.readiness()))));
     let work = house.tend(stop.clone());
 
     let settings = assembly::listener_settings(&config);
@@ -84,7 +86,13 @@ pub async fn run(config: Config, ready_file: Option<&Path>) -> Result<(), StartE
     let mut serving = Vec::new();
     for socket in bound.https {
         let (settings, tls) = (settings.clone(), Some(Arc::clone(&tls)));
-        serving.push(tokio::spawn(listener::run(socket, settings, tls, service.clone(), stop.clone())));
+        serving.push(tokio::spawn(listener::run(
+            socket,
+            settings,
+            tls,
+            service.clone(),
+            stop.clone(),
+        )));
     }
     for socket in bound.http {
         let ports = published_ports(&config);
@@ -92,11 +100,20 @@ pub async fn run(config: Config, ready_file: Option<&Path>) -> Result<(), StartE
             let answer = to_https(&request, |host| ports(host));
             async move { answer }
         };
-        serving.push(tokio::spawn(listener::run(socket, settings.clone(), None, redirect, stop.clone())));
+        serving.push(tokio::spawn(listener::run(
+            socket,
+            settings.clone(),
+            None,
+            redirect,
+            stop.clone(),
+        )));
     }
     tracing::info!(applications = config.applications.len(), "serving");
     asked_to_stop().await;
-    tracing::info!("stopping: requests may finish within {} s", config.listener.drain.as_secs());
+    tracing::info!(
+        "stopping: requests may finish within {} s",
+        config.listener.drain.as_secs()
+    );
     stop.cancel();
     join_all(serving).await;
     join_all(work).await;
@@ -121,34 +138,32 @@ async fn build(config: &Config) -> Result<Arc<House>, StartError> {
     // The provider must be chosen before any library asks for the process's default one; a second
     // choice is refused, and then the first, the same one, stands.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    private_folders(config)?;
     let mut wrong = Vec::new();
-    for folder in [&config.gateway.state_dir, &config.gateway.runtime_dir] {
-        note(&mut wrong, private_folder(folder).map_err(|e| format!("{}: {e}", folder.display())));
-    }
-    if !wrong.is_empty() {
-        return Err(StartError(wrong));
-    }
     let clock = Clock::System;
     let certificates = note(&mut wrong, certificates(config));
     let issuer = note(&mut wrong, issuer(config, clock));
     let delegator = note(&mut wrong, delegator(config)).flatten();
     let directory = note(&mut wrong, directory(config, delegator.as_ref())).flatten();
     let state = &config.gateway.state_dir;
-    let store = note(&mut wrong, SqliteStore::open(&state.join("kerbgate.db")).await);
+    let store = note(
+        &mut wrong,
+        SqliteStore::open(&state.join("kerbgate.db")).await,
+    );
     let signer = note(&mut wrong, Signer::open(&state.join("assertion.key")));
     let keyring = note(&mut wrong, assembly::keyring(config));
     let applications: Vec<Arc<Application>> =
         config.applications.iter().cloned().map(Arc::new).collect();
-    let forwarder = note(&mut wrong, Forwarder::new(&applications));
+    let forwarder = note(&mut wrong, forwarder(config));
     let pages = note(&mut wrong, assembly::brand(config)).map(Pages::new);
-    let mapping = note(&mut wrong, assembly::mapping_settings(config));
+    let mapping = note(&mut wrong, assembly::mapping_settings(config)).flatten();
 
     let (Some(certificates), Some(issuer), Some(store), Some(signer), Some(keyring)) =
         (certificates, issuer, store, signer, keyring)
     else {
         return Err(StartError(wrong));
     };
-    let (Some(forwarder), Some(pages), Some(mapping)) = (forwarder, pages, mapping) else {
+    let (Some(forwarder), Some(pages)) = (forwarder, pages) else {
         return Err(StartError(wrong));
     };
     let graph = assembly::graph(config, &issuer).map_err(StartError::one)?;
@@ -156,6 +171,16 @@ async fn build(config: &Config) -> Result<Arc<House>, StartError> {
         return Err(StartError(wrong));
     }
     let store = Arc::new(store);
+    let tools = directory.map(|directory| mapping::Tools {
+        directory,
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        delegator: delegator.clone(),
+        clock,
+    });
+    let mapping = match (mapping, tools) {
+        (Some(settings), Some(tools)) => Mapping::new(settings, tools).map_err(StartError::one)?,
+        _ => Mapping::without_accounts(),
+    };
     let authn = Authn::new(authn::Needs {
         settings: assembly::authn_settings(config),
         store: Arc::clone(&store) as Arc<dyn Store>,
@@ -167,9 +192,17 @@ async fn build(config: &Config) -> Result<Arc<House>, StartError> {
     let pipeline = Pipeline {
         routes: Routes::new(config.gateway.sign_in_host.clone(), applications),
         authn,
-        authz: Authz::new(graph, mapped_groups.filter_map(|mapped| mapped.group).collect()),
-        mapping: Mapping::new(mapping, directory, clock),
-        sso: Sso::new(delegator.clone(), signer, config.gateway.sign_in_url.to_string(), clock),
+        authz: Authz::new(
+            graph,
+            mapped_groups.filter_map(|mapped| mapped.group).collect(),
+        ),
+        mapping,
+        sso: Sso::new(
+            delegator.clone(),
+            signer,
+            config.gateway.sign_in_url.to_string(),
+            clock,
+        ),
         forwarder,
         pages,
         clock,
@@ -203,7 +236,11 @@ fn certificates(config: &Config) -> Result<Certificates, String> {
         .map(|one| (one.chain.clone(), one.key.clone()))
         .collect();
     let loaded = Certificates::load(&pairs).map_err(|errors| {
-        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nkerbgate: ")
+        errors
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\nkerbgate: ")
     })?;
     let hosts = config.applications.iter().map(|app| &app.host);
     for host in hosts.chain([&config.gateway.sign_in_host]) {
@@ -216,12 +253,17 @@ fn certificates(config: &Config) -> Result<Certificates, String> {
 
 fn issuer(config: &Config, clock: Clock) -> Result<Arc<Issuer>, String> {
     let settings = assembly::oidc_settings(config).map_err(|error| error.to_string())?;
-    Issuer::new(settings, clock).map(Arc::new).map_err(|error| error.to_string())
+    Issuer::new(settings, clock)
+        .map(Arc::new)
+        .map_err(|error| error.to_string())
 }
 
 fn delegator(config: &Config) -> Result<Option<Delegator>, String> {
     let settings = assembly::kerberos_settings(config).map_err(|error| error.to_string())?;
-    settings.map(Delegator::start).transpose().map_err(|error| error.to_string())
+    settings
+        .map(Delegator::start)
+        .transpose()
+        .map_err(|error| error.to_string())
 }
 
 fn directory(config: &Config, delegator: Option<&Delegator>) -> Result<Option<Directory>, String> {
@@ -233,13 +275,34 @@ fn directory(config: &Config, delegator: Option<&Delegator>) -> Result<Option<Di
     Ok(settings.map(Directory::new))
 }
 
-/// A folder that only we can read.
+fn forwarder(config: &Config) -> Result<Forwarder, String> {
+    let trust = assembly::backend_trust(config).map_err(|error| error.to_string())?;
+    Forwarder::new(trust, Limits::default()).map_err(|error| error.to_string())
+}
+
+fn private_folders(config: &Config) -> Result<(), StartError> {
+    let mut wrong = Vec::new();
+    for folder in [&config.gateway.state_dir, &config.gateway.runtime_dir] {
+        let made = private_folder(folder).map_err(|e| format!("{}: {e}", folder.display()));
+        note(&mut wrong, made);
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(StartError(wrong))
+    }
+}
+
+/// A folder in which nobody else can put or replace a file; what is in it has modes of its own.
 fn private_folder(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
     let mode = fs::metadata(folder)?.permissions().mode();
-    if mode & 0o007 != 0 {
+    if mode & 0o022 != 0 {
         return Err(io::Error::other(format!(
-            "is open to everybody (mode {:03o}); it holds keys and sessions: chmod 700",
+            "can be written by others (mode {:03o}); it holds keys and sessions: chmod 700",
             mode & 0o777
         )));
     }
@@ -281,7 +344,11 @@ impl House {
             parts.push(Readiness {
                 part: "kerberos",
                 ready: status.tgt.remaining.is_some(),
-                detail: status.tgt.last_error.or(status.tgt.keytab_problem).unwrap_or_default(),
+                detail: status
+                    .tgt
+                    .last_error
+                    .or(status.tgt.keytab_problem)
+                    .unwrap_or_default(),
             });
         }
         parts
@@ -329,7 +396,9 @@ impl Bound {
             return Ok(());
         };
         let shown = |listener: Option<&TcpListener>| {
-            listener.and_then(|l| l.local_addr().ok()).map(|address| address.to_string())
+            listener
+                .and_then(|l| l.local_addr().ok())
+                .map(|address| address.to_string())
         };
         let content = serde_json::json!({
             "listen": shown(self.https.first()),
@@ -339,7 +408,8 @@ impl Bound {
         });
         // Renamed into place: whoever waits for the file never reads half of it.
         let draft = path.with_extension("draft");
-        let written = fs::write(&draft, content.to_string()).and_then(|()| fs::rename(&draft, path));
+        let written =
+            fs::write(&draft, content.to_string()).and_then(|()| fs::rename(&draft, path));
         written.map_err(|error| StartError::one(format!("{}: {error}", path.display())))
     }
 }
@@ -350,11 +420,19 @@ async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, String> {
 }
 
 /// The published TLS port of each host, for the plain listener's redirects.
-fn published_ports(config: &Config) -> impl Fn(&str) -> Option<u16> + Clone + Send + Sync + 'static {
+fn published_ports(
+    config: &Config,
+) -> impl Fn(&str) -> Option<u16> + Clone + Send + Sync + 'static {
     let port = |url: &url::Url| url.port_or_known_default().unwrap_or(443);
-    let mut ports: std::collections::HashMap<HostName, u16> =
-        config.applications.iter().map(|app| (app.host.clone(), port(&app.published_url))).collect();
-    ports.insert(config.gateway.sign_in_host.clone(), port(&config.gateway.sign_in_url));
+    let mut ports: std::collections::HashMap<HostName, u16> = config
+        .applications
+        .iter()
+        .map(|app| (app.host.clone(), port(&app.published_url)))
+        .collect();
+    ports.insert(
+        config.gateway.sign_in_host.clone(),
+        port(&config.gateway.sign_in_url),
+    );
     let ports = Arc::new(ports);
     move |host| ports.get(&host.parse::<HostName>().ok()?).copied()
 }

@@ -12,18 +12,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
 use crate::assembly::own_identity::Own;
+use crate::authn;
+use crate::authn::seal::Keyring;
 use crate::config::Config;
 use crate::config::sections::Bind;
 use crate::config::sections::ClientCredential;
 use crate::config::sections::Directory;
+use crate::forward::connect::Trust;
 use crate::graph;
 use crate::graph::Graph;
 use crate::kerberos;
 use crate::kerberos::Delegator;
 use crate::kerberos::KdcAddress;
 use crate::ldap;
+use crate::ldap::Dn;
 use crate::listener;
+use crate::mapping::settings as mapping;
+use crate::mapping::settings::GroupSource;
+use crate::mapping::settings::ManagedGroup;
+use crate::mapping::settings::UpnRule;
 use crate::model::names::BadName;
 use crate::model::secret::Secret;
 use crate::oidc;
@@ -31,7 +42,11 @@ use crate::oidc::Issuer;
 use crate::oidc::settings::ClaimNames;
 use crate::oidc::settings::Credential;
 use crate::oidc::settings::IssuerV1;
-use crate::oidc::settings::Trust;
+use crate::oidc::settings::Trust as IssuerTrust;
+use crate::pages::Accent;
+use crate::pages::Brand;
+use crate::pages::Contact;
+use crate::pages::Logo;
 
 /// What the configuration names and what turned out to be unusable.
 #[derive(Debug, thiserror::Error)]
@@ -111,10 +126,10 @@ pub fn oidc_settings(config: &Config) -> Result<oidc::Settings, Error> {
         skew: issuer.skew,
         keys_every: Duration::from_secs(3600),
         unknown_key_every: issuer.unknown_key_every,
-        trust: Trust {
+        trust: IssuerTrust {
             ca_file: issuer.ca_file.clone(),
             hosts: issuer.hosts.clone(),
-            ..Trust::default()
+            ..IssuerTrust::default()
         },
     })
 }
@@ -139,14 +154,19 @@ pub fn graph(config: &Config, issuer: &Arc<Issuer>) -> Result<Option<Graph>, Err
     let source: graph::TokenSource = Arc::new(move || {
         let (issuer, scope) = (Arc::clone(&source), scope.clone());
         Box::pin(async move {
-            let token = issuer.app_token(&scope).await.map_err(|error| error.to_string())?;
+            let token = issuer
+                .app_token(&scope)
+                .await
+                .map_err(|error| error.to_string())?;
             Ok(graph::Token {
                 token: token.token,
                 lasts: token.lasts,
             })
         })
     });
-    Graph::new(settings, http, source).map(Some).map_err(|e| value("issuer.graph", e))
+    Graph::new(settings, http, source)
+        .map(Some)
+        .map_err(|e| value("issuer.graph", e))
 }
 
 /// The gateway's own Kerberos credential, if it has one.
@@ -228,9 +248,10 @@ fn bind(section: &Directory, delegator: Option<&Delegator>) -> Result<ldap::Bind
         (Bind::Kerberos, Some(delegator)) => {
             Ok(ldap::Bind::Gssapi(Box::new(Own(delegator.clone()))))
         }
-        (Bind::Kerberos, None) => {
-            Err(value("directory.bind", "\"kerberos\" wants a [kerberos] section with the gateway's keytab"))
-        }
+        (Bind::Kerberos, None) => Err(value(
+            "directory.bind",
+            "\"kerberos\" wants a [kerberos] section with the gateway's keytab",
+        )),
     }
 }
 
@@ -247,4 +268,138 @@ pub fn listener_settings(config: &Config) -> listener::Settings {
         drain: section.drain,
         ..listener::Settings::default()
     }
+}
+
+/// Lifetimes and places of sessions.
+#[must_use]
+pub fn authn_settings(config: &Config) -> authn::Settings {
+    let session = &config.session;
+    authn::Settings {
+        idle: session.idle,
+        absolute: session.absolute,
+        recheck: session.recheck,
+        issuer_grace: session.issuer_grace,
+        sign_in: session.sign_in,
+        ..authn::Settings::new(
+            config.gateway.sign_in_url.clone(),
+            config.gateway.sign_in_host.clone(),
+        )
+    }
+}
+
+/// The keys that seal refresh tokens: configured, or made once in `state_dir`.
+///
+/// # Errors
+/// A key is too short, or its file unusable.
+pub fn keyring(config: &Config) -> Result<Keyring, Error> {
+    let session = &config.session;
+    match &session.seal_key {
+        Some(current) => Keyring::from_secrets(current, session.previous_seal_key.as_ref())
+            .map_err(|error| value("session.seal_key", error)),
+        None => Keyring::from_file(&config.gateway.state_dir.join("seal.key"))
+            .map_err(|error| value("gateway.state_dir", error)),
+    }
+}
+
+/// What our own pages look like.
+///
+/// # Errors
+/// The logo or the color cannot be used.
+pub fn brand(config: &Config) -> Result<Brand, Error> {
+    let section = &config.pages;
+    let logo = match &section.logo {
+        Some(path) => {
+            let content = fs::read(path).map_err(|source| Error::File {
+                key: "pages.logo",
+                path: path.clone(),
+                source,
+            })?;
+            Some(Logo::from_bytes(&content).map_err(|error| value("pages.logo", error))?)
+        }
+        None => None,
+    };
+    let accent = match &section.accent {
+        Some(text) => Accent::from_hex(text).map_err(|error| value("pages.accent", error))?,
+        None => Accent::default(),
+    };
+    let owners = config.applications.iter().filter_map(|app| {
+        let owner = app.owner.as_deref()?;
+        Some((app.name.clone(), Contact::from_text(owner)))
+    });
+    Ok(Brand {
+        organization: section.organization.clone(),
+        logo,
+        accent,
+        support: section.support.as_deref().map(Contact::from_text),
+        owners: owners.collect(),
+    })
+}
+
+/// Whom the forwarder believes that a backend is the one it says.
+///
+/// # Errors
+/// The CA file holds no certificates.
+pub fn backend_trust(config: &Config) -> Result<Trust, Error> {
+    let Some(path) = &config.backends_ca else {
+        return Ok(Trust::Platform);
+    };
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let authorities = read.map_err(|error| value("backends.ca_file", error))?;
+    if authorities.is_empty() {
+        return Err(value(
+            "backends.ca_file",
+            format!("{} holds no certificate", path.display()),
+        ));
+    }
+    Ok(Trust::Authorities(authorities))
+}
+
+/// How people become accounts, if any application needs one.
+///
+/// # Errors
+/// A distinguished name is none, or values contradict each other.
+pub fn mapping_settings(config: &Config) -> Result<Option<mapping::Settings>, Error> {
+    let (Some(section), Some(directory)) = (&config.mapping, &config.directory) else {
+        return Ok(None);
+    };
+    let dn = |key, text: &str| text.parse::<Dn>().map_err(|error| value(key, error));
+    let optional = |key, text: &Option<String>| text.as_deref().map(|t| dn(key, t)).transpose();
+    let bases: Result<Vec<Dn>, Error> = section
+        .account_bases
+        .iter()
+        .map(|text| dn("mapping.account_bases", text))
+        .collect();
+    let groups: Result<Vec<ManagedGroup>, Error> = section
+        .groups
+        .iter()
+        .map(|mapped| {
+            let from = match (&mapped.role, mapped.group) {
+                (Some(role), _) => GroupSource::Role(role.clone()),
+                (None, Some(group)) => GroupSource::Group(group),
+                (None, None) => return Err(value("mapping.groups", "wanted: role or group")),
+            };
+            let group = dn("mapping.groups.ad_group", &mapped.ad_group)?;
+            Ok(ManagedGroup { from, group })
+        })
+        .collect();
+    let anchor = section.anchor_attribute.parse();
+    let settings = mapping::Settings {
+        realm: directory.realm.clone(),
+        account_bases: bases?,
+        guests_ou: optional("mapping.guests_ou", &section.guests_ou)?,
+        disabled_ou: optional("mapping.disabled_ou", &section.disabled_ou)?,
+        groups_ou: optional("mapping.groups_ou", &section.groups_ou)?,
+        anchor: anchor.map_err(|error| value("mapping.anchor_attribute", error))?,
+        sam_prefix: section.sam_prefix.clone(),
+        upn: match &section.upn_suffix {
+            Some(suffix) => UpnRule::Suffix(suffix.clone()),
+            None => UpnRule::CloudUpn,
+        },
+        adopt: section.adopt,
+        groups: groups?,
+        cache: section.cache,
+        patience: section.patience,
+    };
+    settings.check().map_err(|error| value("mapping", error))?;
+    Ok(Some(settings))
 }

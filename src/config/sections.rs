@@ -183,6 +183,8 @@ pub struct Mapping {
     pub account_bases: Vec<String>,
     /// Where shadow accounts are made.
     pub guests_ou: Option<String>,
+    /// Where shadow accounts rest after their person has left: searched, never acted for.
+    pub disabled_ou: Option<String>,
     /// Where managed groups live.
     pub groups_ou: Option<String>,
     /// Attribute that holds `User_<oid>`.
@@ -588,6 +590,7 @@ pub(super) fn mapping(section: &Section<'_>) -> Option<Option<Mapping>> {
     let mapping = Mapping {
         account_bases,
         guests_ou: section.text("guests_ou"),
+        disabled_ou: section.text("disabled_ou"),
         groups_ou,
         anchor_attribute: section
             .choice(

@@ -162,9 +162,7 @@ impl http_body::Body for Download {
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
-                    for name in HOP_BY_HOP.iter().chain(&NOT_IN_TRAILERS) {
-                        trailers.remove(name);
-                    }
+                    scrub_trailers(trailers);
                 }
                 self.release_at_end();
                 Poll::Ready(Some(Ok(frame)))
@@ -188,6 +186,12 @@ impl http_body::Body for Download {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+fn scrub_trailers(trailers: &mut http::HeaderMap) {
+    for name in HOP_BY_HOP.iter().chain(&NOT_IN_TRAILERS) {
+        trailers.remove(name);
     }
 }
 

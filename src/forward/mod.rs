@@ -26,6 +26,7 @@ pub mod pool;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::Weak;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -131,15 +132,7 @@ impl Forwarder {
     /// An authority that is no certificate, or a machine without any.
     pub fn new(trust: Trust, limits: Limits) -> Result<Self, rustls::Error> {
         let pool = Pool::new(limits);
-        let swept = Arc::downgrade(&pool);
-        tokio::spawn(async move {
-            let mut tick = tokio::time::interval(SWEEP);
-            loop {
-                tick.tick().await;
-                let Some(pool) = swept.upgrade() else { break };
-                pool.sweep();
-            }
-        });
+        tokio::spawn(sweep(Arc::downgrade(&pool)));
         Ok(Self {
             pool,
             tls: connect::client_config(trust)?,
@@ -191,10 +184,9 @@ impl Forwarder {
         let (mut response, mut lease) = self.ask(&draft, server, reached.lease, request).await?;
         if negotiate::is_asked(&response) {
             lease.taint();
-            if sent {
-                return Err(refused(server, index));
-            }
-            if let Some(credential) = credential {
+        }
+        match credential {
+            Some(credential) if !sent && negotiate::is_asked(&response) => {
                 drain(response, lease).await;
                 let token = make(credential, index).await?;
                 let key = key(server, &exchange.partition);
@@ -202,10 +194,11 @@ impl Forwarder {
                 let empty = Upload::new(crate::model::body::empty()).0;
                 let request = draft.request(server, Some(token), empty)?;
                 (response, lease) = self.ask(&draft, server, next, request).await?;
-                if negotiate::is_asked(&response) {
-                    return Err(refused(server, index));
-                }
             }
+            Some(_) | None => {}
+        }
+        if credential.is_some() && negotiate::is_asked(&response) {
+            return Err(refused(server, index));
         }
         draft.answer(response, lease, index)
     }
@@ -322,11 +315,9 @@ impl<'a> Draft<'a> {
             Sso::Headers(sso) => sso.headers.as_slice(),
             Sso::Kerberos(_) | Sso::None => &[],
         };
-        let identity = configured
-            .iter()
-            .map(|(name, _)| name)
-            .chain(exchange.identity.iter().map(|(name, _)| name));
-        headers::scrub(&mut headers, identity)?;
+        let set = exchange.identity.iter().map(|(name, _)| name);
+        let identity: Vec<_> = configured.iter().map(|(name, _)| name).chain(set).collect();
+        headers::scrub(&mut headers, &identity)?;
         let host = published_authority(application);
         let origin = Origin {
             address: exchange.client,
@@ -440,6 +431,15 @@ impl<'a> Draft<'a> {
             backend_token,
             reused,
         })
+    }
+}
+
+async fn sweep(pool: Weak<Pool>) {
+    let mut tick = tokio::time::interval(SWEEP);
+    while let Some(pool) = pool.upgrade() {
+        pool.sweep();
+        drop(pool);
+        tick.tick().await;
     }
 }
 

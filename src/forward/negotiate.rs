@@ -14,7 +14,7 @@ pub fn is_asked<B>(response: &Response<B>) -> bool {
             .headers()
             .get_all(WWW_AUTHENTICATE)
             .iter()
-            .any(|value| asks(value.as_bytes()))
+            .any(|value| names_negotiate(value.as_bytes()))
 }
 
 /// The backend's own token beside an answer, for mutual authentication.
@@ -29,8 +29,11 @@ pub fn token(headers: &HeaderMap) -> Option<HeaderValue> {
         .cloned()
 }
 
+/// True for challenges among which is one for Negotiate or NTLM.
+///
 /// Several challenges may share a line, divided by commas that also divide their parameters.
-fn asks(value: &[u8]) -> bool {
+#[must_use]
+pub fn names_negotiate(value: &[u8]) -> bool {
     value.split(|byte| *byte == b',').any(|challenge| {
         let scheme = scheme(challenge.trim_ascii());
         scheme.eq_ignore_ascii_case(b"negotiate") || scheme.eq_ignore_ascii_case(b"ntlm")

@@ -207,19 +207,15 @@ impl Pool {
         let slot = slot(&mut shard, key);
         let alive = Arc::clone(&slot.alive);
         let waiting = slot.waiting.get_mut(key)?;
-        let before = waiting.len();
-        let now = Instant::now();
-        let idle = self.limits.idle;
-        waiting.retain(|one| !one.connection.sender.is_closed() && now - one.since < idle);
+        self.drop_stale(waiting);
         // The last one back is the most likely to be still open.
         let ready = waiting
             .iter()
             .rposition(|one| one.connection.sender.is_ready());
-        let taken = ready.and_then(|at| waiting.remove(at));
-        self.waiting
-            .fetch_sub(before - waiting.len(), Ordering::Relaxed);
-        taken.map(|one| Lease {
-            connection: one.connection,
+        let taken = waiting.remove(ready?)?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(Lease {
+            connection: taken.connection,
             key: key.clone(),
             alive,
             pool: Arc::clone(self),
@@ -251,23 +247,28 @@ impl Pool {
 
     /// Ends connections that waited too long, and forgets sessions without any.
     pub fn sweep(&self) {
-        let now = Instant::now();
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.retain(|_, slot| {
-                for waiting in slot.waiting.values_mut() {
-                    let before = waiting.len();
-                    waiting.retain(|one| {
-                        !one.connection.sender.is_closed() && now - one.since < self.limits.idle
-                    });
-                    self.waiting
-                        .fetch_sub(before - waiting.len(), Ordering::Relaxed);
-                }
-                slot.waiting.retain(|_, waiting| !waiting.is_empty());
-                // Connections in use hold the flag, and have to find it again.
-                !slot.waiting.is_empty() || Arc::strong_count(&slot.alive) > 1
-            });
+            shard.retain(|_, slot| self.is_needed(slot));
         }
+    }
+
+    fn is_needed(&self, slot: &mut Slot) -> bool {
+        slot.waiting.retain(|_, waiting| {
+            self.drop_stale(waiting);
+            !waiting.is_empty()
+        });
+        // Connections in use hold the flag, and have to find it again.
+        !slot.waiting.is_empty() || Arc::strong_count(&slot.alive) > 1
+    }
+
+    fn drop_stale(&self, waiting: &mut VecDeque<Waiting>) {
+        let before = waiting.len();
+        let now = Instant::now();
+        waiting
+            .retain(|one| !one.connection.sender.is_closed() && now - one.since < self.limits.idle);
+        self.waiting
+            .fetch_sub(before - waiting.len(), Ordering::Relaxed);
     }
 
     /// How many connections wait.

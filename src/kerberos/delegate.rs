@@ -209,9 +209,15 @@ fn token(
 ) -> Result<(Vec<u8>, Exchange), Error> {
     let failed =
         |raw: libgssapi::error::Error| Error::gss(Step::InitContext, client, Some(spn), raw.into());
-    // SECURITY: the credential decides whom the backend sees; it is looked at for every single token.
-    let name = ticket.cred.name().map_err(failed)?;
-    same_person(Step::InitContext, client, &name)?;
+    // SECURITY: the credential decides whom the backend sees. Its name cannot change and was compared when
+    // the ticket was made; here, for every single token, that the ticket is this person's.
+    if ticket.client != *client {
+        return Err(Error::IdentityMismatch {
+            step: Step::InitContext,
+            asked: client.clone(),
+            found: ticket.client.to_string(),
+        });
+    }
     let mut context = ClientCtx::new(
         Some(ticket.cred.clone()),
         ticket.target.duplicate().map_err(failed)?,
@@ -240,37 +246,41 @@ async fn fetch(
     if let Some(refusal) = inner.people.refusal(client, spn) {
         return Err(refusal);
     }
+    let began = Instant::now();
     let outcome = fetch_once(inner, client, spn).await;
-    // Keys that changed under us: the tickets in hand are worthless, new ones may not be.
-    let Err((error, Some(person))) = &outcome else {
-        return outcome.map_err(|(error, _)| error);
+    let Err(error) = &outcome else {
+        return outcome;
     };
-    if !matches!(
-        error.diagnosis().code,
-        "gateway-keys-changed" | "evidence-invalid"
-    ) {
-        return outcome.map_err(|(error, _)| error);
+    match error.diagnosis().code {
+        // What is fetched after the purge is good: whoever asks was let in by the rooms before.
+        "tickets-purged" => {}
+        // The gateway was re-keyed since the evidence was made: new evidence is made with the new key.
+        "evidence-invalid" => {
+            inner.people.purge(client).await;
+            inner.people.purge_ticket(client, spn).await;
+        }
+        // The realm was, or our account: only a new ticket of our own helps.
+        "gateway-keys-changed" => {
+            inner.keeper.distrust(began);
+            inner.people.purge(client).await;
+        }
+        _ => return outcome,
     }
-    inner.keeper.distrust(&person.tgt);
-    inner.people.purge(client).await;
-    fetch_once(inner, client, spn)
-        .await
-        .map_err(|(error, _)| error)
+    fetch_once(inner, client, spn).await
 }
 
-type Fetched = Result<(Arc<Ticket>, Timings), (Error, Option<Arc<Person>>)>;
-
-async fn fetch_once(inner: &Arc<Inner>, client: &Principal, spn: &Spn) -> Fetched {
+async fn fetch_once(
+    inner: &Arc<Inner>,
+    client: &Principal,
+    spn: &Spn,
+) -> Result<(Arc<Ticket>, Timings), Error> {
     let mut timings = Timings::default();
     let began = Instant::now();
     let fetched = inner
         .people
         .or_fetch(client, evidence(inner, client, &mut timings))
         .await;
-    let person = fetched.map_err(|error| {
-        inner.people.remember(client, None, &error);
-        (error, None)
-    })?;
+    let person = fetched.inspect_err(|error| inner.people.remember(client, None, error))?;
     let slot = person.slot(spn);
     let started = Instant::now();
     let ticket = slot
@@ -287,13 +297,12 @@ async fn fetch_once(inner: &Arc<Inner>, client: &Principal, spn: &Spn) -> Fetche
             ticket
         })
         .await
-        .map(Arc::clone)
-        .map_err(|error| (error, Some(Arc::clone(&person))))?;
+        .map(Arc::clone)?;
     // SECURITY: access may have been withdrawn while we asked; then nothing of it is used or kept.
     if inner.people.was_purged(client, began) {
         inner.people.purge(client).await;
         let principal = client.clone();
-        return Err((Error::Purged { principal }, None));
+        return Err(Error::Purged { principal });
     }
     Ok((ticket, timings))
 }
@@ -309,7 +318,7 @@ async fn evidence(
         timings.tgt = Some(tgt.took);
     }
     let began = Instant::now();
-    let (own, who) = (Arc::clone(&tgt), client.clone());
+    let (own, who) = (tgt, client.clone());
     let (evidence, forwardable, lifetime) = inner
         .asker
         .kdc(Step::S4u2Self, client, move || {
@@ -335,7 +344,7 @@ async fn evidence(
         .await?;
     timings.s4u2self = Some(began.elapsed());
     let expires = began + usable(lifetime);
-    Ok(Arc::new(Person::new(evidence, forwardable, tgt, expires)))
+    Ok(Arc::new(Person::new(evidence, forwardable, expires)))
 }
 
 /// S4U2Proxy.
@@ -370,6 +379,7 @@ async fn service_ticket(
     // While one context lives, libkrb5 keeps the parsed krb5.conf; else it parses it four times a token.
     inner.anchor.get_or_init(|| Mutex::new(context));
     Ok(Arc::new(Ticket {
+        client: client.clone(),
         cred,
         target,
         expires: began + usable(lifetime),

@@ -10,7 +10,7 @@
 //! gateway's: a context that finds no credential for its mechanism takes the process's default one. So there
 //! is no default one ([`environment`], [`assert_isolated`]), the only mechanism ever asked for is the one
 //! the credential was fetched for ([`spnego`] explains), the credential's mechanisms and name are looked at
-//! after S4U2Self, the context's source name after S4U2Proxy, and the credential's name again for each token.
+//! after S4U2Self, the context's source name after S4U2Proxy, and for each token whose ticket it is made from.
 //!
 //! GSS-API blocks and cannot be interrupted: it runs on bounded threads of the room's own, those that may
 //! wait for a KDC apart from those that only compute, with a deadline at the `await`.

@@ -22,7 +22,6 @@ use crate::model::names::Spn;
 
 use super::error::Error;
 use super::ffi::Portable;
-use super::tgt::Tgt;
 
 /// Where a ticket is or will be: whoever comes first fetches it, the others wait for it.
 type Slot = Arc<OnceCell<Arc<Ticket>>>;
@@ -32,7 +31,6 @@ type Slot = Arc<OnceCell<Arc<Ticket>>>;
 pub(super) struct Person {
     pub(super) evidence: Portable,
     pub(super) forwardable: Option<bool>,
-    pub(super) tgt: Arc<Tgt>,
     pub(super) expires: Instant,
     tickets: Mutex<HashMap<Spn, Slot>>,
 }
@@ -40,22 +38,18 @@ pub(super) struct Person {
 /// S4U2Proxy's result for one person and service: tokens are made from it without asking anybody.
 #[derive(Debug)]
 pub(super) struct Ticket {
+    /// Whose it was proved to be.
+    pub(super) client: Principal,
     pub(super) cred: Cred,
     pub(super) target: Name,
     pub(super) expires: Instant,
 }
 
 impl Person {
-    pub(super) fn new(
-        evidence: Portable,
-        forwardable: Option<bool>,
-        tgt: Arc<Tgt>,
-        expires: Instant,
-    ) -> Self {
+    pub(super) fn new(evidence: Portable, forwardable: Option<bool>, expires: Instant) -> Self {
         Self {
             evidence,
             forwardable,
-            tgt,
             expires,
             tickets: Mutex::default(),
         }

@@ -137,13 +137,12 @@ impl Keeper {
         self.fetch(asker).await.map(|tgt| (tgt, true))
     }
 
-    /// Throws `stale` away, if it is still the one in use.
-    pub(super) fn distrust(&self, stale: &Arc<Tgt>) {
-        let none: Option<Arc<Tgt>> = None;
-        drop(
-            self.current
-                .compare_and_swap(&Some(Arc::clone(stale)), none),
-        );
+    /// Throws the ticket away if it is older than `began`: the KDC did not take it since.
+    pub(super) fn distrust(&self, began: Instant) {
+        let old = self.current.load_full();
+        if old.as_ref().is_some_and(|tgt| tgt.acquired < began) {
+            drop(self.current.compare_and_swap(&old, None));
+        }
     }
 
     /// What is to be done every few seconds: follow the file, renew early.

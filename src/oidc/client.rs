@@ -1,5 +1,6 @@
 //! The HTTP client towards the issuer: https only, no redirects, bounded answers.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
@@ -27,7 +28,9 @@ impl Client {
             .https_only(true)
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .dns_resolver(LocalhostIsLoopback)
+            .dns_resolver(Resolver {
+                hosts: trust.hosts.clone(),
+            })
             .connect_timeout(trust.connect)
             .timeout(trust.total)
             .user_agent(concat!("kerbgate/", env!("CARGO_PKG_VERSION")));
@@ -146,15 +149,19 @@ fn innermost(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// RFC 6761 6.3: names under `localhost` are the loopback address, whatever DNS says; all others go to the system.
-struct LocalhostIsLoopback;
+/// Configured names first. RFC 6761 6.3: names under `localhost` are the loopback address, whatever DNS says; all others go to the system.
+struct Resolver {
+    hosts: BTreeMap<String, IpAddr>,
+}
 
-impl reqwest::dns::Resolve for LocalhostIsLoopback {
+impl reqwest::dns::Resolve for Resolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
         let host = name.as_str().trim_end_matches('.').to_ascii_lowercase();
+        let known = self.hosts.get(&host).copied();
         Box::pin(async move {
-            let addresses: Vec<SocketAddr> = if host == "localhost" || host.ends_with(".localhost")
-            {
+            let addresses: Vec<SocketAddr> = if let Some(ip) = known {
+                vec![SocketAddr::new(ip, 0)]
+            } else if host == "localhost" || host.ends_with(".localhost") {
                 vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)]
             } else {
                 tokio::net::lookup_host((host.as_str(), 0)).await?.collect()

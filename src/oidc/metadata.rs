@@ -48,6 +48,16 @@ struct Document {
     authorization_response_iss_parameter_supported: bool,
 }
 
+/// Where a token came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// Out of a request: its `kid` is anybody's invention.
+    Anybody,
+    /// From the token endpoint, over a verified connection: an unknown `kid` means a new key, and a flood of invented
+    /// ones must not keep people from signing in with it.
+    Issuer,
+}
+
 /// Metadata and keys of one token version.
 #[derive(Debug)]
 pub struct Provider {
@@ -69,6 +79,7 @@ struct Known {
 #[derive(Debug, Default)]
 struct Gate {
     unknown_key_fetch: Option<Instant>,
+    new_key_fetch: Option<Instant>,
     failed: Option<Instant>,
 }
 
@@ -125,10 +136,10 @@ impl Provider {
     ///
     /// # Errors
     /// [`TokenError::KeyUnknown`], [`TokenError::KeyAmbiguous`], or the issuer did not answer and nothing is known.
-    pub async fn key(&self, kid: Option<&str>) -> Result<Key, Error> {
+    pub async fn key(&self, kid: Option<&str>, from: From) -> Result<Key, Error> {
         match self.known().await?.keys.find(kid) {
             Err(TokenError::KeyUnknown(unknown)) => {
-                let keys = self.look_again().await?;
+                let keys = self.look_again(from).await?;
                 keys.find(kid)
                     .map_err(|_| TokenError::KeyUnknown(unknown).into())
             }
@@ -158,13 +169,15 @@ impl Provider {
         self.fetch(&mut gate).await
     }
 
-    async fn look_again(&self) -> Result<KeySet, Error> {
+    async fn look_again(&self, from: From) -> Result<KeySet, Error> {
         // Somebody is fetching at this moment: what they bring is as new as what we would.
         let waited = self.gate.try_lock().is_err();
         let mut gate = self.gate.lock().await;
-        let fresh_enough = gate
-            .unknown_key_fetch
-            .is_some_and(|at| at.elapsed() < self.unknown_key_every);
+        let (last, pause) = match from {
+            From::Anybody => (gate.unknown_key_fetch, self.unknown_key_every),
+            From::Issuer => (gate.new_key_fetch, REST_AFTER_NEW_KEY),
+        };
+        let fresh_enough = last.is_some_and(|at| at.elapsed() < pause);
         // SECURITY: `kid` is the attacker's choice; without this line a flood of random ones reaches the issuer.
         if fresh_enough || waited {
             return Ok(self
@@ -172,7 +185,10 @@ impl Provider {
                 .load_full()
                 .map_or_else(KeySet::default, |known| known.keys.clone()));
         }
-        gate.unknown_key_fetch = Some(Instant::now());
+        match from {
+            From::Anybody => gate.unknown_key_fetch = Some(Instant::now()),
+            From::Issuer => gate.new_key_fetch = Some(Instant::now()),
+        }
         match self.fetch(&mut gate).await {
             Ok(known) => Ok(known.keys.clone()),
             Err(error) => {
@@ -241,4 +257,5 @@ impl Provider {
 
 /// Entra's documents are about 2 kB and 20 kB.
 const MAX_DOCUMENT: usize = 1024 * 1024;
+const REST_AFTER_NEW_KEY: Duration = Duration::from_secs(5);
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(3);

@@ -16,6 +16,8 @@ pub mod error;
 pub mod keys;
 pub mod metadata;
 pub mod settings;
+#[cfg(test)]
+pub mod test_issuer;
 pub mod token;
 
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use crate::model::claims::Claims;
 use crate::model::clock::Clock;
 
 use client::Client;
+use metadata::From;
 use metadata::Provider;
 use settings::Version;
 use token::Expected;
@@ -123,7 +126,7 @@ impl Issuer {
         self.v2.is_known()
     }
 
-    /// Checks an ID token and returns what it says.
+    /// Checks an ID token that the token endpoint gave, and returns what it says.
     ///
     /// # Errors
     /// [`Error::Token`] for a token that is not to be believed; others when its key could not be fetched.
@@ -134,7 +137,7 @@ impl Issuer {
     ) -> Result<Claims, Error> {
         let audience = [self.settings.client_id.clone()];
         let parsed = token::parse(token)?;
-        let key = self.v2.key(parsed.kid()).await?;
+        let key = self.v2.key(parsed.kid(), From::Issuer).await?;
         let expected = Expected {
             version: Version::V2,
             issuer: &self.settings.issuer,
@@ -168,7 +171,7 @@ impl Issuer {
             (Version::V1, None) => return Err(TokenError::VersionWrong("1.0".to_owned()).into()),
             (Version::V2, _) => (&self.v2, Version::V2, self.v2.issuer()),
         };
-        let key = provider.key(parsed.kid()).await?;
+        let key = provider.key(parsed.kid(), From::Anybody).await?;
         let expected = Expected {
             version,
             issuer,
@@ -235,3 +238,6 @@ impl Issuer {
 
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_LAST: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

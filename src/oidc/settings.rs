@@ -1,5 +1,7 @@
 //! What the gateway is told about its issuer. Every field has a default except tenant, client id and credential.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -107,6 +109,8 @@ impl Credential {
 pub struct Trust {
     /// A PEM file of further root certificates, for an issuer with a private CA; default none.
     pub ca_file: Option<PathBuf>,
+    /// Addresses of hosts without DNS; default none. Names under `localhost` are the loopback address anyway.
+    pub hosts: BTreeMap<String, IpAddr>,
     /// An HTTP proxy for the way to the issuer; default none. The environment's proxy variables are not used.
     pub proxy: Option<Url>,
     /// Time to connect; default 3 s.
@@ -119,6 +123,7 @@ impl Default for Trust {
     fn default() -> Self {
         Self {
             ca_file: None,
+            hosts: BTreeMap::new(),
             proxy: None,
             connect: Duration::from_secs(3),
             total: Duration::from_secs(10),

@@ -1,16 +1,9 @@
 //! Every way in which a token can be bad (security promises 1 to 9), each signed with real keys.
 
-use aws_lc_rs::encoding::AsDer;
-use aws_lc_rs::encoding::Pkcs8V1Der;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::KeyPair as _;
-use aws_lc_rs::signature::RSA_PKCS1_SHA256;
-use aws_lc_rs::signature::RsaKeyPair;
 use serde_json::json;
 
-use super::super::keys::KeySet;
 use super::super::settings::Credential;
+use super::super::test_issuer::Signer;
 use super::*;
 use crate::model::secret::Secret;
 
@@ -19,59 +12,6 @@ const R: &str = "aaaaaaaa-0000-4000-8000-00000000000a";
 const H: &str = "bbbbbbbb-0000-4000-8000-00000000000b";
 const C: &str = "cccccccc-0000-4000-8000-00000000000c";
 const JANE: &str = "11111111-0000-4000-8000-000000000001";
-
-struct Signer {
-    pair: RsaKeyPair,
-}
-
-impl Signer {
-    fn new() -> Self {
-        let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-        let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).unwrap();
-        Self {
-            pair: RsaKeyPair::from_pkcs8(der.as_ref()).unwrap(),
-        }
-    }
-
-    fn jwk(&self, kid: &str) -> Value {
-        let public = self.pair.public_key();
-        json!({
-            "kty": "RSA", "use": "sig", "kid": kid,
-            "n": URL_SAFE_NO_PAD.encode(public.modulus().big_endian_without_leading_zero()),
-            "e": URL_SAFE_NO_PAD.encode(public.exponent().big_endian_without_leading_zero()),
-        })
-    }
-
-    fn key(&self) -> Key {
-        let set = KeySet::parse(&json!({"keys": [self.jwk("k1")]})).unwrap();
-        set.find(Some("k1")).unwrap()
-    }
-
-    fn sign_bytes(&self, header: &[u8], payload: &[u8]) -> String {
-        let message = format!(
-            "{}.{}",
-            URL_SAFE_NO_PAD.encode(header),
-            URL_SAFE_NO_PAD.encode(payload)
-        );
-        let mut signature = vec![0; self.pair.public_modulus_len()];
-        self.pair
-            .sign(
-                &RSA_PKCS1_SHA256,
-                &SystemRandom::new(),
-                message.as_bytes(),
-                &mut signature,
-            )
-            .unwrap();
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
-    }
-
-    fn sign(&self, header: &Value, payload: &Value) -> String {
-        self.sign_bytes(
-            header.to_string().as_bytes(),
-            payload.to_string().as_bytes(),
-        )
-    }
-}
 
 fn settings() -> Settings {
     Settings::entra(
@@ -344,10 +284,7 @@ fn a_public_key_used_as_a_shared_secret_is_refused() {
         URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","kid":"k1"}"#),
         URL_SAFE_NO_PAD.encode(id_token().to_string())
     );
-    let secret = aws_lc_rs::hmac::Key::new(
-        aws_lc_rs::hmac::HMAC_SHA256,
-        signer.pair.public_key().as_ref(),
-    );
+    let secret = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &signer.public_key());
     let tag = aws_lc_rs::hmac::sign(&secret, message.as_bytes());
     let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag));
     assert_eq!(

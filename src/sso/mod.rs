@@ -52,10 +52,13 @@ enum Form {
 impl BackendCredential {
     /// The identity headers; empty where there are none.
     #[must_use]
-    pub fn headers(&self) -> HeaderMap {
+    pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
         match &self.0 {
-            Form::Headers(headers) => headers.clone(),
-            Form::Nothing | Form::Negotiate(_) => HeaderMap::new(),
+            Form::Headers(headers) => headers
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            Form::Nothing | Form::Negotiate(_) => Vec::new(),
         }
     }
 

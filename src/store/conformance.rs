@@ -73,6 +73,7 @@ fn pending(name: &str, browser: &str, created: i64) -> Pending {
         hash: IdHash::of(name),
         browser: IdHash::of(browser),
         host: "intranet.example.com".parse().unwrap(),
+        origin: "https://intranet.example.com:8443".to_owned(),
         target: "/a?b=c%20d".to_owned(),
         attempt: 1,
         created,

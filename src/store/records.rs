@@ -32,6 +32,12 @@ impl IdHash {
     pub const fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// The hash, its length known.
+    #[must_use]
+    pub const fn octets(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for IdHash {
@@ -165,6 +171,8 @@ pub struct Pending {
     pub browser: IdHash,
     /// The application's host.
     pub host: HostName,
+    /// Its `https://host[:port]`, as published.
+    pub origin: String,
     /// Path and query, normalized.
     pub target: String,
     /// How many sign-ins in a row this browser needed here.

@@ -118,6 +118,7 @@ pub(super) fn pending(row: &SqliteRow) -> Result<Pending, Unreadable> {
         hash: columns.hash("hash")?,
         browser: columns.hash("browser")?,
         host: columns.parsed("host")?,
+        origin: columns.get("origin")?,
         target: columns.get("target")?,
         attempt: columns.get("attempt")?,
         created: columns.get("created")?,

@@ -33,15 +33,15 @@ WHERE hash = $1 AND last_seen < $2";
 
 pub(super) const REMOVE_SESSION: &str = "DELETE FROM session WHERE hash = $1";
 
-pub(super) const ADD_PENDING: &str = "INSERT INTO pending (hash, browser, host, target, attempt, created, expires) \
-VALUES ($1, $2, $3, $4, $5, $6, $7)";
+pub(super) const ADD_PENDING: &str = "INSERT INTO pending (hash, browser, host, origin, target, attempt, created, expires) \
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 
 pub(super) const COUNT_PENDING: &str = "SELECT COUNT(*) FROM pending";
 
 pub(super) const DROP_OLDEST_PENDING: &str = "DELETE FROM pending WHERE hash IN \
 (SELECT hash FROM pending ORDER BY expires LIMIT $1)";
 
-pub(super) const PENDING: &str = "SELECT hash, browser, host, target, attempt, created, expires \
+pub(super) const PENDING: &str = "SELECT hash, browser, host, origin, target, attempt, created, expires \
 FROM pending WHERE hash = $1 AND expires > $2";
 
 pub(super) const ADD_LOGIN: &str = "INSERT INTO login (hash, pending, browser, nonce, verifier, issuer, expires) \

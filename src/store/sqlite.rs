@@ -251,6 +251,7 @@ impl SqliteStore {
             .bind(pending.hash.as_bytes())
             .bind(pending.browser.as_bytes())
             .bind(pending.host.as_str())
+            .bind(&pending.origin)
             .bind(&pending.target)
             .bind(pending.attempt)
             .bind(pending.created)

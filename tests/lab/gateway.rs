@@ -156,6 +156,7 @@ bind = "kerberos"
 [mapping]
 account_bases = ["OU=Guests,@BASE@", "OU=Staff,@BASE@"]
 guests_ou = "OU=Guests,@BASE@"
+disabled_ou = "OU=Disabled Guests,@BASE@"
 groups_ou = "OU=Guest Groups,@BASE@"
 
 [[mapping.groups]]

@@ -306,6 +306,47 @@ pub struct Entra {
     pub port: u16,
 }
 
+impl Entra {
+    /// One call of the emulator's control API (`tests/lab/entra/control.rs` has the table).
+    pub async fn control(&self, method: http::Method, path: &str, body: Value) -> Value {
+        let ca = fs::read(&SHARED.get().expect("a lab is up").facts.ca).unwrap();
+        let ca = reqwest::Certificate::from_pem(&ca).unwrap();
+        let client = reqwest::Client::builder()
+            .tls_certs_only([ca])
+            .no_proxy()
+            .resolve("entra.localhost", SocketAddr::from(([127, 0, 0, 1], 0)))
+            .build()
+            .unwrap();
+        let request = client.request(method, format!("{}/_control{path}", self.url));
+        let answer = request.json(&body).send().await.unwrap();
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        assert!(status.is_success(), "control {path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// A guest from another tenant whom nobody has seen before: login and object id.
+    pub async fn new_guest(&self, name: &str, roles: &[&str]) -> (String, String) {
+        let unique = aws_random();
+        let login = format!("{name}-{unique}@fabrikam.example");
+        let body = serde_json::json!({
+            "login": login, "like": "jane@fabrikam.example", "name": format!("{name} {unique}"),
+            "roles": roles, "groups": [],
+        });
+        let made = self.control(http::Method::POST, "/people", body).await;
+        let oid = made["oid"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no oid in {made}"));
+        (login, oid.to_owned())
+    }
+}
+
+fn aws_random() -> String {
+    let mut bytes = [0; 6];
+    aws_lc_rs::rand::fill(&mut bytes).unwrap();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A running gateway.
 pub struct Gateway {
     pub process: Running,

@@ -15,4 +15,8 @@ mod delegation_remembers_and_forgets;
 mod delegation_says_why_not;
 mod delegation_speaks_as_the_person;
 mod delegation_survives_its_kdcs;
+mod guest_opens_kerberos_app;
 mod lab;
+#[path = "../lab/visitor.rs"]
+#[allow(dead_code, reason = "shared with the soak, which uses more of it")]
+mod visitor;

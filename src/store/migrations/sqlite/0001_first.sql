@@ -33,6 +33,7 @@ CREATE TABLE pending (
     hash    BLOB    NOT NULL PRIMARY KEY,
     browser BLOB    NOT NULL,
     host    TEXT    NOT NULL,
+    origin  TEXT    NOT NULL,
     target  TEXT    NOT NULL,
     attempt INTEGER NOT NULL,
     created INTEGER NOT NULL,

@@ -1,6 +1,5 @@
 //! Against backends in this process, connection-bound ones included; what counts is what they saw.
 
-use std::collections::HashMap;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -17,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -34,6 +34,8 @@ use crate::model::body::empty;
 use crate::model::body::full;
 use crate::model::stop::Code;
 
+mod identity;
+
 /// Requests, each with the number of the connection it came on. Numbers, not client ports: the kernel
 /// gives a port out again soon after its connection has gone.
 type Seen = Arc<Mutex<Vec<(usize, Request<Bytes>)>>>;
@@ -50,30 +52,39 @@ where
     tokio::spawn(async move {
         for connection in 0.. {
             let (stream, _) = socket.accept().await.unwrap();
-            let (answer, notes) = (answer.clone(), Arc::clone(&notes));
-            let service = service_fn(move |request: Request<Incoming>| {
-                let (answer, notes) = (answer.clone(), Arc::clone(&notes));
-                async move {
-                    let (head, body) = request.into_parts();
-                    let body = body.collect().await?.to_bytes();
-                    let request = Request::from_parts(head, body);
-                    let response = answer(connection, &request);
-                    notes.lock().unwrap().push((connection, request));
-                    Ok::<_, hyper::Error>(response)
-                }
-            });
-            let serving = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service);
-            tokio::spawn(async move { drop(serving.await) });
+            tokio::spawn(serve(
+                stream,
+                connection,
+                answer.clone(),
+                Arc::clone(&notes),
+            ));
         }
     });
     (address, seen)
+}
+
+async fn serve<A>(stream: TcpStream, connection: usize, answer: A, notes: Seen)
+where
+    A: Fn(usize, &Request<Bytes>) -> Response<Body>,
+{
+    let service = service_fn(async |request: Request<Incoming>| {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let request = Request::from_parts(head, body);
+        let response = answer(connection, &request);
+        notes.lock().unwrap().push((connection, request));
+        Ok::<_, hyper::Error>(response)
+    });
+    let serving =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    drop(serving.await);
 }
 
 fn application(backends: &[&str], sso: Sso) -> Application {
     let published_url = Url::parse("https://wiki.example.com:8443/w/").unwrap();
     Application {
         id: "wiki".parse().unwrap(),
+        owner: None,
         name: String::from("Wiki"),
         host: "wiki.example.com".parse().unwrap(),
         prefix: String::from("/w/"),
@@ -172,214 +183,15 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     assert!(done.is_ok(), "{what}");
 }
 
-/// A backend that takes every request on a connection for the person who came on it first.
-async fn connection_bound() -> (SocketAddr, Seen) {
-    let owners: Arc<Mutex<HashMap<usize, String>>> = Arc::default();
-    backend(move |connection, request| {
-        let came = request.headers().get(header::AUTHORIZATION);
-        let came = came.map_or("nobody", |value| value.to_str().unwrap());
-        let mut owners = owners.lock().unwrap();
-        let owner = owners
-            .entry(connection)
-            .or_insert_with(|| came.to_owned())
-            .clone();
-        // Some answers are long enough to be left in the middle.
-        match request.uri().query() {
-            Some("long") => Response::new(full(owner.repeat(8_000))),
-            _ => Response::new(full(owner)),
-        }
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_gets_somebody_elses_connection() {
-    const PEOPLE: u8 = 40;
-    const EACH: usize = 250;
-    let (address, seen) = connection_bound().await;
-    let application = application(
-        &[&format!("http://{address}/")],
-        kerberos(SendToken::Preemptive),
-    );
-    let (application, forwarder) = (Arc::new(application), Arc::new(forwarder()));
-    let compared = Arc::new(AtomicUsize::new(0));
-    let people = (0..PEOPLE).map(|number| {
-        let (application, forwarder) = (Arc::clone(&application), Arc::clone(&forwarder));
-        let compared = Arc::clone(&compared);
-        tokio::spawn(async move {
-            let credential = move |_| async move { Ok(token(&format!("user{number}"))) }.boxed();
-            let ask = |uri: &'static str| {
-                send(
-                    &forwarder,
-                    &application,
-                    session(number),
-                    Some(&credential),
-                    get(uri),
-                )
-            };
-            for turn in 0..EACH {
-                if turn % 7 == 3 {
-                    // Leaves in the middle of an answer.
-                    let answer = ask("/w/?long").await.unwrap();
-                    drop(answer.response.into_body().frame().await);
-                    continue;
-                }
-                if turn % 11 == 5 {
-                    // Leaves before the answer.
-                    drop(ask("/w/").now_or_never());
-                    continue;
-                }
-                // Two at a time, so that more than one connection is in play.
-                let (one, two) = tokio::join!(ask("/w/"), ask("/w/"));
-                for answer in [one, two] {
-                    assert_eq!(
-                        text(answer.unwrap()).await,
-                        format!("Negotiate user{number}")
-                    );
-                    compared.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        })
-    });
-    for person in people.collect::<Vec<_>>() {
-        person.await.unwrap();
-    }
-    assert!(compared.load(Ordering::Relaxed) > 10_000);
-    // Connections were used again, or this would have shown nothing.
-    let requests = seen.lock().unwrap().len();
-    assert!(
-        connections(&seen) * 3 < requests,
-        "{} of {requests}",
-        connections(&seen)
-    );
-}
-
-/// The control: with everybody in one partition the backend above does mix people up.
-#[tokio::test]
-async fn a_shared_partition_would_mix_people_up() {
-    let (address, _) = connection_bound().await;
-    let application = application(
-        &[&format!("http://{address}/")],
-        kerberos(SendToken::Preemptive),
-    );
-    let forwarder = forwarder();
-    let mut mixed = false;
-    for name in ["one", "two", "two", "two"] {
-        let credential = move |_| async move { Ok(token(name)) }.boxed();
-        let answer = send(
-            &forwarder,
-            &application,
-            session(0),
-            Some(&credential),
-            get("/w/"),
-        )
-        .await;
-        mixed |= text(answer.unwrap()).await != format!("Negotiate {name}");
-        until("back in the pool", || forwarder.waiting() > 0).await;
-    }
-    assert!(mixed);
-}
-
-#[tokio::test]
-async fn a_tainted_connection_is_nobodys() {
-    let (address, seen) = backend(|_, _| {
-        let mut response = Response::new(empty());
-        *response.status_mut() = StatusCode::UNAUTHORIZED;
-        let negotiate = HeaderValue::from_static("NTLM");
-        response
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, negotiate);
-        response
-    })
-    .await;
-    let application = application(&[&format!("http://{address}/")], Sso::None);
-    let forwarder = forwarder();
-    for _ in 0..3 {
-        let answer = send(
-            &forwarder,
-            &application,
-            Partition::Anonymous,
-            None,
-            get("/w/"),
-        )
-        .await;
-        assert_eq!(answer.unwrap().response.status(), 401);
-        assert_eq!(forwarder.waiting(), 0);
-    }
-    assert_eq!(connections(&seen), 3);
-}
-
-#[tokio::test]
-async fn connections_are_used_again_and_end_with_their_session() {
-    let (address, seen) = backend(|_, _| Response::new(full("x"))).await;
-    let application = application(
-        &[&format!("http://{address}/")],
-        kerberos(SendToken::Preemptive),
-    );
-    let forwarder = forwarder();
-    let ask = async |number| {
-        let credential = |_| async { Ok(token("x")) }.boxed();
-        let answer = send(
-            &forwarder,
-            &application,
-            session(number),
-            Some(&credential),
-            get("/w/"),
-        );
-        text(answer.await.unwrap()).await;
-    };
-    for number in [1, 2, 1, 2, 1] {
-        ask(number).await;
-        // hyper tells that a connection is ready again a moment after the answer's end.
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
+async fn raw(mut stream: TcpStream, counter: Arc<AtomicUsize>, answer: &[u8], close: bool) {
+    let mut part = vec![0; 65_536];
+    while stream.read(&mut part).await.is_ok_and(|size| size > 0) {
+        counter.fetch_add(1, Ordering::Relaxed);
+        stream.write_all(answer).await.unwrap();
+        if close {
+            break;
         }
     }
-    assert_eq!(forwarder.waiting(), 2);
-    assert_eq!(connections(&seen), 2);
-    forwarder.evict(&[1; 32]);
-    assert_eq!(forwarder.waiting(), 1);
-    ask(1).await;
-    assert_eq!(connections(&seen), 3);
-    // A connection in use when its session ends is not kept.
-    let credential = |_| async { Ok(token("x")) }.boxed();
-    let answer = send(
-        &forwarder,
-        &application,
-        session(2),
-        Some(&credential),
-        get("/w/"),
-    );
-    let answer = answer.await.unwrap();
-    forwarder.evict(&[2; 32]);
-    text(answer).await;
-    assert_eq!(forwarder.waiting(), 1);
-}
-
-#[tokio::test]
-async fn an_answer_left_in_the_middle_takes_its_connection_along() {
-    let (address, seen) = backend(|_, request| match request.uri().path() {
-        "/long" => Response::new(full(vec![b'x'; 4 << 20])),
-        _ => Response::new(full("short")),
-    })
-    .await;
-    let application = application(&[&format!("http://{address}/")], Sso::None);
-    let forwarder = forwarder();
-    let ask = |uri| {
-        send(
-            &forwarder,
-            &application,
-            Partition::Anonymous,
-            None,
-            get(uri),
-        )
-    };
-    let mut answer = ask("/w/long").await.unwrap();
-    assert!(answer.response.body_mut().frame().await.is_some());
-    drop(answer);
-    assert_eq!(forwarder.waiting(), 0);
-    assert_eq!(text(ask("/w/short").await.unwrap()).await, "short");
-    assert_eq!(connections(&seen), 2);
 }
 
 /// A backend of raw bytes: answers each connection's first request with `first`, and counts requests.
@@ -390,18 +202,8 @@ async fn raw_backend(first: &'static [u8], close: bool) -> (SocketAddr, Arc<Atom
     let counter = Arc::clone(&requests);
     tokio::spawn(async move {
         loop {
-            let (mut stream, _) = socket.accept().await.unwrap();
-            let counter = Arc::clone(&counter);
-            tokio::spawn(async move {
-                let mut part = vec![0; 65_536];
-                while stream.read(&mut part).await.is_ok_and(|size| size > 0) {
-                    counter.fetch_add(1, Ordering::Relaxed);
-                    stream.write_all(first).await.unwrap();
-                    if close {
-                        break;
-                    }
-                }
-            });
+            let (stream, _) = socket.accept().await.unwrap();
+            tokio::spawn(raw(stream, Arc::clone(&counter), first, close));
         }
     });
     (address, requests)

@@ -4,6 +4,8 @@
 //! becomes a page or JSON in one place, with its reason code. Whatever ends it, nothing after it runs:
 //! a refused request never reaches a backend.
 
+mod exchange;
+
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
@@ -17,7 +19,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::HeaderName;
 use http::HeaderValue;
-use http::Method;
 use http::Request;
 use http::Response;
 use http::StatusCode;
@@ -32,11 +33,11 @@ use hyper::body::Incoming;
 use uuid::Uuid;
 
 use crate::authn::Authn;
+use crate::authn::Ended;
 use crate::authn::OwnPath;
-use crate::authn::is_navigation;
+use crate::authn::fetch::Asks;
 use crate::authz::Authz;
 use crate::forward::Forwarder;
-use crate::forward::Outbound;
 use crate::listener::Peer;
 use crate::listener::authority::authority;
 use crate::listener::body::IdleBody;
@@ -54,6 +55,7 @@ use crate::model::stop::Stop;
 use crate::pages::Language;
 use crate::pages::Pages;
 use crate::pages::Refusal;
+use crate::pipeline::exchange::Outbound;
 use crate::rewrite;
 use crate::route::Matched;
 use crate::route::OWN_PREFIX;
@@ -87,24 +89,39 @@ impl Pipeline {
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let mut trace = Trace::begin(&request);
         let language = Language::from_accept(request.headers());
-        let page = is_navigation(request.method(), request.headers());
+        let asks = Asks::of(request.method(), request.headers());
         let mut response = match self.walk(request, &mut trace).await {
             Ok(response) => response,
-            Err(stop) => self.stopped(stop, &mut trace, page, language),
+            Err(stop) => self.stopped(stop, &mut trace, asks, language),
         };
-        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, rewrite::HSTS);
+        response
+            .headers_mut()
+            .insert(header::STRICT_TRANSPORT_SECURITY, rewrite::HSTS);
         if let Ok(id) = HeaderValue::from_str(&trace.access.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         trace.finish(response)
     }
 
-    async fn walk(&self, request: Request<Incoming>, trace: &mut Trace) -> Result<Response<Body>, Stop> {
+    /// A sign-in ended: nothing of it stays with a backend or in memory.
+    pub async fn session_ended(&self, ended: &Ended) {
+        for session in &ended.sessions {
+            self.forwarder.evict(session.as_bytes());
+        }
+        if let Some(principal) = self.mapping.forget(ended.person) {
+            self.sso.purge(&principal).await;
+        }
+    }
+
+    async fn walk(
+        &self,
+        request: Request<Incoming>,
+        trace: &mut Trace,
+    ) -> Result<Response<Body>, Stop> {
         let host = host(&request)?;
         let (mut head, content) = request.into_parts();
         let target = Target::parse(&head.uri)
             .map_err(|bad| Stop::deny(Code::TargetRefused, bad.to_string()))?;
-        method_is_sound(&head)?;
         let app = match self.routes.find(&host, &target)? {
             Matched::Application(app) => app,
             Matched::Own(path) => return self.own(&path, &head, content, &host, trace).await,
@@ -116,7 +133,7 @@ impl Pipeline {
         trace.enter("authn");
         let user = self.authn.identify(&head, &app, target.as_str()).await?;
         trace.access.person = user.claims().person.to_string();
-        let session = user.session_key().to_string();
+        let session = user.session_key();
 
         trace.enter("authz");
         let user = self.authz.admit(user, &app).await?;
@@ -128,7 +145,6 @@ impl Pipeline {
         }
 
         trace.enter("sso");
-        self.forwarder.scrub(&mut head.headers)?;
         let credential = self.sso.credential(&user, &app)?;
 
         trace.enter("forward");
@@ -138,12 +154,12 @@ impl Pipeline {
             app: &app,
             target: &target,
             client: trace.client,
-            session: &session,
+            session,
         };
-        let response = self.forwarder.send(request, &outbound, &credential).await?;
+        let mut response = exchange::send(&self.forwarder, request, outbound, &credential).await?;
 
         trace.enter("rewrite");
-        let response = rewrite::response(response, &app);
+        rewrite::response(response.headers_mut(), &app);
         trace.enter("");
         Ok(response)
     }
@@ -164,24 +180,34 @@ impl Pipeline {
         let Some(own) = OwnPath::parse(path) else {
             return Err(Stop::deny(Code::PathUnknown, format!("{OWN_PREFIX}{path}")));
         };
-        let content = tokio::time::timeout(OWN_BODY_TIME, Limited::new(content, OWN_BODY).collect())
+        let content =
+            tokio::time::timeout(OWN_BODY_TIME, Limited::new(content, OWN_BODY).collect())
+                .await
+                .map_err(|_| Stop::deny(Code::RequestTimeout, "the form did not arrive"))?
+                .map_err(|error| Stop::deny(Code::BodyTooLarge, error.to_string()))?;
+        self.authn
+            .own_path(own, head, content.to_bytes(), host)
             .await
-            .map_err(|_| Stop::deny(Code::RequestTimeout, "the form did not arrive"))?
-            .map_err(|error| Stop::deny(Code::BodyTooLarge, error.to_string()))?;
-        self.authn.own_path(own, head, content.to_bytes(), host).await
     }
 
     /// A walk that ended early becomes a response, in this one place.
-    fn stopped(&self, stop: Stop, trace: &mut Trace, page: bool, language: Language) -> Response<Body> {
+    fn stopped(
+        &self,
+        stop: Stop,
+        trace: &mut Trace,
+        asks: Asks,
+        language: Language,
+    ) -> Response<Body> {
         let (code, side, detail) = match stop {
             Stop::Reply(response) => return *response,
             Stop::Wait { again_in } => {
                 let name = trace.app.as_ref().map(|app| app.name.as_str());
                 trace.access.why = "account-in-preparation";
-                return if page {
+                return if asks == Asks::Page {
                     self.pages.waiting(name, again_in, language)
                 } else {
-                    self.pages.waiting_json(&trace.access.request_id, again_in, language)
+                    self.pages
+                        .waiting_json(&trace.access.request_id, again_in, language)
                 };
             }
             Stop::Deny(denial) => {
@@ -212,7 +238,11 @@ impl Pipeline {
         trace.access.why = code.as_str();
         trace.access.side = side;
         trace.access.detail = detail;
-        let again = trace.app.as_ref().map(|app| app.prefix.as_str()).unwrap_or("/");
+        let again = trace
+            .app
+            .as_ref()
+            .map(|app| app.prefix.as_str())
+            .unwrap_or("/");
         let refusal = Refusal {
             code,
             request_id: &trace.access.request_id,
@@ -220,12 +250,10 @@ impl Pipeline {
             time: self.clock.unix(),
             sign_in_again: Some(again),
         };
-        let mut response = match (page, code, trace.form) {
-            (_, Code::SessionExpired | Code::SignInRequired, true) => {
-                self.pages.form_not_sent(&refusal, language)
-            }
-            (true, _, _) => self.pages.refusal(&refusal, language),
-            (false, _, _) => self.pages.refusal_json(&refusal, language),
+        let mut response = match (asks, code) {
+            (Asks::Form, Code::SessionExpired) => self.pages.form_not_sent(&refusal, language),
+            (Asks::Page | Asks::Form, _) => self.pages.refusal(&refusal, language),
+            (Asks::Data, _) => self.pages.refusal_json(&refusal, language),
         };
         if let Ok(code) = HeaderValue::from_str(code.as_str()) {
             response.headers_mut().insert(REASON, code);
@@ -236,21 +264,12 @@ impl Pipeline {
 
 /// The one host that a request is for.
 fn host(request: &Request<Incoming>) -> Result<HostName, Stop> {
-    let named = authority(request).map_err(|bad| Stop::deny(Code::HostMismatch, bad.to_string()))?;
-    named.host.parse().map_err(|_| Stop::deny(Code::HostUnknown, format!("host {:?}", named.host)))
-}
-
-fn method_is_sound(head: &Parts) -> Result<(), Stop> {
-    if head.method == Method::TRACE || head.method == Method::CONNECT {
-        return Err(Stop::deny(Code::MethodRefused, head.method.to_string()));
-    }
-    // SECURITY: RFC 9110 7.8 lets a server ignore Upgrade, and `forward` drops it. A WebSocket handshake
-    // that lost it would only fail later and unclearly, so it is refused here.
-    let upgrade = head.headers.get(header::UPGRADE).map(HeaderValue::as_bytes).unwrap_or_default();
-    if upgrade.eq_ignore_ascii_case(b"websocket") {
-        return Err(Stop::deny(Code::UpgradeRefused, "WebSocket"));
-    }
-    Ok(())
+    let named =
+        authority(request).map_err(|bad| Stop::deny(Code::HostMismatch, bad.to_string()))?;
+    named
+        .host
+        .parse()
+        .map_err(|_| Stop::deny(Code::HostUnknown, format!("host {:?}", named.host)))
 }
 
 /// The request's body within the application's limits.
@@ -283,8 +302,14 @@ fn redirect(to: &str) -> Response<Body> {
 fn key_set(keys: &str) -> Response<Body> {
     let mut response = Response::new(body::full(keys.to_owned()));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/jwk-set+json"),
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=300"),
+    );
     response
 }
 
@@ -294,22 +319,22 @@ struct Trace {
     began: Instant,
     app: Option<Arc<Application>>,
     client: IpAddr,
-    /// The request would have changed something: its loss must be said.
-    form: bool,
 }
 
 impl Trace {
     fn begin(request: &Request<Incoming>) -> Self {
-        let peer = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+        let peer = request
+            .extensions()
+            .get::<Peer>()
+            .map(|peer| peer.address.ip());
         let client = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
         Self {
-            form: request.method() == Method::POST
-                && accept.is_some_and(|accept| accept.contains("text/html")),
             access: Access {
                 request_id: Uuid::now_v7().simple().to_string(),
                 client: client.to_string(),
-                host: authority(request).map(|host| host.to_string()).unwrap_or_default(),
+                host: authority(request)
+                    .map(|host| host.to_string())
+                    .unwrap_or_default(),
                 method: request.method().to_string(),
                 path: request.uri().path().to_owned(),
                 protocol: format!("{:?}", request.version()),
@@ -340,7 +365,10 @@ impl Trace {
         self.access.status = response.status().as_u16();
         self.access.head = self.began.elapsed();
         let (head, content) = response.into_parts();
-        let content = Counted { content, trace: self };
+        let content = Counted {
+            content,
+            trace: self,
+        };
         Response::from_parts(head, content.boxed_unsync())
     }
 }
