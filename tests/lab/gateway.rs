@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::facts::Facts;
@@ -48,7 +49,14 @@ pub fn issuer(entra_port: u16) -> String {
 /// Writes everything a gateway needs below `root`; `root/kerbgate.toml` is the boot file.
 pub fn write(root: &Path, world: &World<'_>) -> io::Result<()> {
     fs::create_dir_all(root.join("apps"))?;
+    fs::create_dir_all(root.join("state"))?;
+    // Kerbgate refuses to keep keys, or to read a secret, where others may look.
+    fs::set_permissions(root.join("state"), fs::Permissions::from_mode(0o700))?;
     fs::write(root.join("client-secret"), CLIENT_SECRET)?;
+    fs::set_permissions(
+        root.join("client-secret"),
+        fs::Permissions::from_mode(0o600),
+    )?;
     fs::write(root.join("kerbgate.toml"), boot_file(world))?;
     for (id, _, _) in APPS {
         fs::write(
@@ -133,6 +141,7 @@ state_dir = "state"
 
 [listener]
 https = ["@LISTEN@"]
+ops = "127.0.0.1:0"
 
 [[listener.certificates]]
 chain = "@CHAIN@"
