@@ -43,9 +43,12 @@ pub fn response(headers: &mut HeaderMap, application: &Application) {
 }
 
 /// What a backend says about its own neighborhood. RFC 7838: Alt-Svc would lead past the gateway.
-const INTERNAL: [&str; 6] = [
+/// The `kerbgate-` names are ours: support reads them as the gateway's word.
+const INTERNAL: [&str; 8] = [
     "alt-svc",
     "http2-settings",
+    "kerbgate-reason",
+    "kerbgate-request-id",
     "persistent-auth",
     "proxy-authentication-info",
     "x-forwarded-for",
@@ -72,25 +75,6 @@ fn challenges(headers: &mut HeaderMap, application: &Application) {
     headers.remove(header::WWW_AUTHENTICATE);
     for value in kept {
         headers.append(header::WWW_AUTHENTICATE, value);
-    }
-}
-
-/// What every page of our own carries, whatever else it says.
-pub fn own_page(headers: &mut HeaderMap) {
-    for (name, value) in [
-        (header::STRICT_TRANSPORT_SECURITY, HSTS),
-        (
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ),
-        (
-            header::REFERRER_POLICY,
-            HeaderValue::from_static("no-referrer"),
-        ),
-        (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ] {
-        headers.entry(name).or_insert(value);
     }
 }
 

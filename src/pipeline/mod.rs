@@ -133,7 +133,6 @@ impl Pipeline {
             Matched::Application(app) => app,
             Matched::Own(path) => return self.own(&path, &head, content, &host, trace).await,
             Matched::AddSlash(prefix) => return Ok(add_slash(&prefix, &target)),
-            Matched::Front => return Ok(redirect(&format!("{OWN_PREFIX}signed-out"))),
         };
         trace.app = Some(Arc::clone(&app));
 

@@ -26,8 +26,6 @@ pub enum Matched {
     Own(String),
     /// The application's path without its last slash: relative links would break there.
     AddSlash(String),
-    /// The sign-in host's front page.
-    Front,
 }
 
 /// All published applications by host.
@@ -82,9 +80,6 @@ impl Routes {
                 Some(_) => return Ok(Matched::Application(Arc::clone(app))),
                 None => {}
             }
-        }
-        if *host == self.sign_in_host && path == "/" {
-            return Ok(Matched::Front);
         }
         Err(Stop::deny(
             Code::PathUnknown,
