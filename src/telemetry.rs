@@ -117,6 +117,8 @@ pub struct Access {
     pub head: Duration,
     /// Time from the request's head to the response's end.
     pub total: Duration,
+    /// How long the walk was in each of the rooms that may wait for somebody else.
+    pub rooms: Rooms,
     /// The application, once it is known.
     pub application: String,
     /// `tid/oid`, once it is known.
@@ -131,6 +133,32 @@ pub struct Access {
     pub side: String,
     /// What exactly, when the walk ended early.
     pub detail: String,
+}
+
+/// Where a walk's time went. The other rooms only compute: microseconds, if that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rooms {
+    /// The issuer and the store.
+    pub authn: Duration,
+    /// Graph.
+    pub authz: Duration,
+    /// The directory.
+    pub mapping: Duration,
+    /// The KDC, then the backend up to its answer's head.
+    pub forward: Duration,
+}
+
+impl Rooms {
+    /// Adds time spent in `room`.
+    pub fn add(&mut self, room: &str, spent: Duration) {
+        match room {
+            "authn" => self.authn += spent,
+            "authz" => self.authz += spent,
+            "mapping" => self.mapping += spent,
+            "forward" => self.forward += spent,
+            _ => {}
+        }
+    }
 }
 
 impl Access {
@@ -148,6 +176,10 @@ impl Access {
             bytes = self.bytes,
             head_us = micros(self.head),
             total_us = micros(self.total),
+            authn_us = micros(self.rooms.authn),
+            authz_us = micros(self.rooms.authz),
+            mapping_us = micros(self.rooms.mapping),
+            forward_us = micros(self.rooms.forward),
             application = self.application,
             person = self.person,
             principal = self.principal,

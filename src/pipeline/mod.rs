@@ -323,6 +323,7 @@ fn key_set(keys: &str) -> Response<Body> {
 struct Trace {
     access: Access,
     began: Instant,
+    entered: Instant,
     app: Option<Arc<Application>>,
     client: IpAddr,
 }
@@ -334,6 +335,7 @@ impl Trace {
             .get::<Peer>()
             .map(|peer| peer.address.ip());
         let client = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let now = Instant::now();
         Self {
             access: Access {
                 request_id: Uuid::now_v7().simple().to_string(),
@@ -347,7 +349,8 @@ impl Trace {
                 end: "route",
                 ..Access::default()
             },
-            began: Instant::now(),
+            began: now,
+            entered: now,
             app: None,
             client,
         }
@@ -355,7 +358,15 @@ impl Trace {
 
     /// From here on the walk is in `room`; empty = it reached its end.
     fn enter(&mut self, room: &'static str) {
+        self.leave();
         self.access.end = room;
+    }
+
+    fn leave(&mut self) {
+        let now = Instant::now();
+        let spent = now.saturating_duration_since(self.entered);
+        self.access.rooms.add(self.access.end, spent);
+        self.entered = now;
     }
 
     fn application(&self) -> &str {
@@ -368,6 +379,7 @@ impl Trace {
 
     /// The line is written when the response's last byte is out.
     fn finish(mut self, response: Response<Body>) -> Response<Body> {
+        self.leave();
         self.access.status = response.status().as_u16();
         self.access.head = self.began.elapsed();
         let (head, content) = response.into_parts();

@@ -66,11 +66,28 @@ lint() {
     lint_steps
 }
 
+# Not of a debug build: its figures are not the product's.
+on_release() {
+    local lab=$TARGET/release/examples/kerbgate-lab dir=$TARGET/$1
+    steps_of 4
+    packages
+    step "compiling for release (first time: many minutes)" release.log \
+        cargo build --release --bin kerbgate --example kerbgate-lab
+    say "starting a lab of its own in $dir"
+    # shellcheck disable=SC2064 # of this run's own folder
+    trap "'$lab' down --dir '$dir' >>'$LOGS/down.log' 2>&1 || true" EXIT
+    trap 'exit 130' INT TERM
+    "$lab" up --demo --dir "$dir" --port 8543 --entra-port 8544 | sed 's/^/            /'
+    say "$1, figures: $dir/$1.json"
+    "$lab" "$1" --demo "$dir/demo.json" --json "$dir/$1.json" "${@:2}"
+}
+
 case ${1:-} in
 demo | down | lint) "$@" ;;
+soak | measure) on_release "$@" ;;
 test) tests ;;
 *)
-    echo "usage: $0 demo|down|test|lint" >&2
+    echo "usage: $0 demo|down|test|lint|soak|measure" >&2
     exit 64
     ;;
 esac

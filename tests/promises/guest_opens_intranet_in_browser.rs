@@ -107,6 +107,8 @@ async fn a_new_guest_walks_through_both_applications_and_out_again() {
     scene.picture("06-signed-out").await;
     browser.open(&scene.url("intranet")).await;
     browser.arrive(&scene.sign_in_page()).await;
+    // Signed out there, too: the person is asked again, not waved through.
+    browser.find("button[name='login']").await;
 }
 
 #[tokio::test]

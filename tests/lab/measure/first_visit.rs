@@ -204,10 +204,18 @@ fn steps(line: &Value) -> Vec<(String, f64)> {
                 (path, "") => path.to_owned(),
                 (path, why) => format!("{path} ({why})"),
             };
-            vec![(
-                format!("   of 1 and 3, request to {host}: {what}"),
-                micros("head_us"),
-            )]
+            let request = format!("   of 1 and 3, request to {host}: {what}");
+            let rooms = ["authn", "authz", "mapping", "forward"].map(|room| {
+                let spent = micros(&format!("{room}_us"));
+                (format!("{request}, in {room}"), spent)
+            });
+            // A room that took no time is not worth a line.
+            let mut steps: Vec<_> = rooms
+                .into_iter()
+                .filter(|(_, spent)| *spent >= 100.0)
+                .collect();
+            steps.push((request, micros("head_us")));
+            steps
         }
         ("audit", "delegation") => vec![
             (

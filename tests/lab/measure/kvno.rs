@@ -70,7 +70,8 @@ impl<'a> Kvno<'a> {
             cache.as_os_str(),
             "-k".as_ref(),
             keytab,
-            "-U".as_ref(),
+            // Not -U: an enterprise name is looked for among UPNs, and a guest's is the cloud's.
+            "-I".as_ref(),
             sam.as_ref(),
             "-P".as_ref(),
         ];
