@@ -21,6 +21,7 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::ops::Readiness;
@@ -131,7 +132,6 @@ struct House {
     store: Arc<SqliteStore>,
     issuer: Arc<Issuer>,
     delegator: Option<Delegator>,
-    clock: Clock,
 }
 
 async fn build(config: &Config) -> Result<Arc<House>, StartError> {
@@ -186,6 +186,7 @@ async fn build(config: &Config) -> Result<Arc<House>, StartError> {
         store: Arc::clone(&store) as Arc<dyn Store>,
         issuer: Arc::clone(&issuer),
         keyring,
+        pages: pages.clone(),
         clock,
     });
     let mapped_groups = config.mapping.iter().flat_map(|mapping| &mapping.groups);
@@ -213,7 +214,6 @@ async fn build(config: &Config) -> Result<Arc<House>, StartError> {
         store,
         issuer,
         delegator,
-        clock,
     }))
 }
 
@@ -313,24 +313,23 @@ impl House {
     /// Work beside the requests, until `stop`.
     fn tend(&self, stop: CancellationToken) -> Vec<tokio::task::JoinHandle<()>> {
         let keys = tokio::spawn(until(stop.clone(), Arc::clone(&self.issuer).keep_fresh()));
-        let (store, clock) = (Arc::clone(&self.store), self.clock);
-        let sweep = tokio::spawn(until(stop.clone(), async move {
-            loop {
-                tokio::time::sleep(std::time::Duration::from_secs(60)).await;
-                if let Err(error) = store.sweep(clock.unix(), 500).await {
-                    tracing::warn!(%error, "expired sessions could not be removed");
-                }
-            }
-        }));
+        let tidy = tokio::spawn(until(stop.clone(), self.pipeline.authn.clone().keep_tidy()));
         let pipeline = Arc::clone(&self.pipeline);
         let ended = tokio::spawn(until(stop, async move {
             let mut ended = pipeline.authn.ended();
-            // A lagging receiver loses only the closing of idle connections, never a refusal.
-            while let Ok(end) = ended.recv().await {
-                pipeline.session_ended(&end).await;
+            loop {
+                match ended.recv().await {
+                    Ok(end) => pipeline.session_ended(&end).await,
+                    // SECURITY: whom the missed news were about is not known, so everybody's go.
+                    Err(RecvError::Lagged(missed)) => {
+                        tracing::warn!(missed, "dropping all waiting connections and tickets");
+                        pipeline.forget_everybody();
+                    }
+                    Err(RecvError::Closed) => return,
+                }
             }
         }));
-        vec![keys, sweep, ended]
+        vec![keys, tidy, ended]
     }
 
     fn readiness(&self) -> Vec<Readiness> {

@@ -248,6 +248,14 @@ impl Mapping {
         Some(known.account.principal.clone())
     }
 
+    /// Forgets everybody: the next requests ask the directory.
+    pub fn forget_all(&self) {
+        if let Some(needs) = &self.needs {
+            needs.known.invalidate_all();
+            needs.denied.invalidate_all();
+        }
+    }
+
     /// Whether the directory would let the gateway make users in the guests' OU (a "dry create").
     ///
     /// # Errors

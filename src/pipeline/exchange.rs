@@ -133,16 +133,15 @@ async fn forget(negotiate: &Negotiate, issued: Option<&Issued>) {
 
 /// The error with the names that only this room knows.
 fn told(sent: Result<Answer, Error>, negotiate: &Negotiate) -> Stop {
-    let error = match sent {
-        Ok(_) => return Stop::fail(Code::Internal, Side::Gateway, "no error to tell"),
-        Err(error) => error,
+    let Err(error) = sent else {
+        return Stop::fail(Code::Internal, Side::Gateway, "no error to tell");
     };
     match Stop::from(error) {
         Stop::Fail(mut fault) => {
             fault.detail = format!("{} (as {})", fault.detail, negotiate.principal());
             Stop::Fail(fault)
         }
-        other => other,
+        other @ (Stop::Reply(_) | Stop::Deny(_) | Stop::Wait { .. }) => other,
     }
 }
 

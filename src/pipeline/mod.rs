@@ -113,6 +113,13 @@ impl Pipeline {
         }
     }
 
+    /// It is not known whose sign-ins ended: nobody's connections, tickets and accounts are kept.
+    pub fn forget_everybody(&self) {
+        self.forwarder.evict_all();
+        self.mapping.forget_all();
+        self.sso.purge_all();
+    }
+
     async fn walk(
         &self,
         request: Request<Incoming>,

@@ -216,6 +216,13 @@ impl Sso {
         }
     }
 
+    /// Forgets everybody's tickets.
+    pub fn purge_all(&self) {
+        if let Some(delegator) = &self.delegator {
+            delegator.purge_all();
+        }
+    }
+
     fn headers(
         &self,
         user: &MappedUser,

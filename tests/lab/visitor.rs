@@ -186,11 +186,8 @@ impl Visitor {
         let mut hops = 0;
         loop {
             let answer = self.once(Method::GET, &url, None).await?;
-            if let Some(next) = redirect(&answer) {
+            if let Some(next) = redirect(&answer).filter(|_| hops < self.hops) {
                 hops += 1;
-                if hops > self.hops {
-                    return Ok(answer);
-                }
                 url = next;
                 continue;
             }

@@ -20,6 +20,8 @@
 pub mod facts;
 #[path = "../lab/gateway.rs"]
 pub mod gateway;
+#[path = "../lab/truth.rs"]
+pub mod truth;
 
 use std::env;
 use std::fs;
@@ -512,7 +514,8 @@ fn target() -> PathBuf {
     test.ancestors().nth(3).unwrap().to_owned()
 }
 
-fn lab_program() -> PathBuf {
+/// The lab's own program, beside this one.
+pub fn lab_program() -> PathBuf {
     let test = env::current_exe().unwrap();
     test.ancestors()
         .nth(2)
