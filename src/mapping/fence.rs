@@ -88,6 +88,10 @@ pub fn judge(account: &Entry, bases: &[Dn], now: i64) -> Result<(), Denial> {
     if let Some(why) = no_person(account, control) {
         return deny(Code::AccountOutsideFence, why);
     }
+    // Before its place: an account at rest in the disabled OU is refused for what it is.
+    if control & ACCOUNTDISABLE != 0 {
+        return deny(Code::AccountDisabled, "is disabled");
+    }
     if !bases.iter().any(|base| account.dn.is_under(base)) {
         return deny(Code::AccountOutsideFence, "is under none of account_bases");
     }
@@ -97,9 +101,6 @@ pub fn judge(account: &Entry, bases: &[Dn], now: i64) -> Result<(), Denial> {
             Code::AccountNotDelegable,
             "is marked \"sensitive and cannot be delegated\"",
         );
-    }
-    if control & ACCOUNTDISABLE != 0 {
-        return deny(Code::AccountDisabled, "is disabled");
     }
     if is_locked(account) {
         return deny(Code::AccountLocked, "is locked out");
@@ -382,6 +383,8 @@ mod tests {
         let mut outside = Sketch::jane();
         outside.1 = "CN=x\\,OU=Guests,DC=contoso,DC=test";
         assert_eq!(outside.code(), "account-outside-fence");
+        let at_rest = outside.with("userAccountControl", &["328194"]);
+        assert_eq!(at_rest.code(), "account-disabled");
         for class in ["computer", "msDS-GroupManagedServiceAccount"] {
             let machine = Sketch::jane().with("objectClass", &["top", "user", class]);
             assert_eq!(machine.code(), "account-outside-fence", "{class}");

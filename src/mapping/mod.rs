@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
+use uuid::Uuid;
 
 use crate::authz::AuthorizedUser;
 use crate::kerberos::Delegator;
@@ -207,6 +208,23 @@ impl Mapping {
         })
     }
 
+    /// The account of a person, as [`Self::resolve`] finds or makes it, without the evidence that a request may go on
+    /// as it: for making accounts ahead of the first visit.
+    ///
+    /// # Errors
+    /// As for [`Self::resolve`].
+    pub async fn account(
+        &self,
+        claims: &Claims,
+        groups: &[Uuid],
+        makes: bool,
+    ) -> Result<Option<Arc<Account>>, Stop> {
+        match &self.needs {
+            Some(needs) => needs.account(claims, groups, makes).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// The account that [`Self::resolve`] would find, asked of the directory now. Writes nothing, makes nothing.
     ///
     /// # Errors
@@ -234,6 +252,7 @@ impl Mapping {
     pub fn forget_all(&self) {
         if let Some(needs) = &self.needs {
             needs.known.invalidate_all();
+            needs.denied.invalidate_all();
         }
     }
 
@@ -283,7 +302,7 @@ impl Needs {
     async fn account(
         self: &Arc<Self>,
         claims: &Claims,
-        groups: &[uuid::Uuid],
+        groups: &[Uuid],
         makes: bool,
     ) -> Result<Arc<Account>, Stop> {
         let wanted = groups::wanted(&self.settings, claims, groups);

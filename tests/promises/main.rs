@@ -18,10 +18,17 @@ mod delegation_remembers_and_forgets;
 mod delegation_says_why_not;
 mod delegation_speaks_as_the_person;
 mod delegation_survives_its_kdcs;
+mod directory;
+mod directory_is_asked_safely;
+mod groups_follow_the_token;
 mod guest_opens_intranet_in_browser;
 mod guest_opens_kerberos_app;
+mod hostile_names_stay_names;
 mod identities_never_mix;
 mod lab;
+mod nobody_becomes_somebody_else;
+mod one_guest_gets_one_account;
+mod predecessors_accounts_are_adopted;
 #[path = "../lab/visitor.rs"]
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod visitor;
