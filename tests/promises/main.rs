@@ -22,6 +22,9 @@ mod guest_opens_intranet_in_browser;
 mod guest_opens_kerberos_app;
 mod identities_never_mix;
 mod lab;
+mod only_the_issuers_word_counts;
 #[path = "../lab/visitor.rs"]
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod visitor;
+#[allow(dead_code, reason = "shared by the promises about signing in")]
+mod walk;
