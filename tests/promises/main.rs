@@ -28,7 +28,9 @@ mod identities_never_mix;
 mod lab;
 mod nobody_becomes_somebody_else;
 mod one_guest_gets_one_account;
+mod only_the_issuers_word_counts;
 mod predecessors_accounts_are_adopted;
 #[path = "../lab/visitor.rs"]
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod visitor;
+mod walk;
