@@ -16,12 +16,15 @@ use std::process::ExitCode;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use uuid::Uuid;
 
 use crate::app;
 use crate::config;
 use crate::config::Config;
 use crate::config::reader::Mistake;
 use crate::doctor;
+use crate::doctor::Examination;
+use crate::doctor::Visit;
 use crate::kerberos;
 use crate::telemetry;
 
@@ -60,6 +63,10 @@ enum What {
         /// Only what this application needs.
         #[arg(long, value_name = "ID")]
         app: Option<String>,
+        /// In whose name backends are tried: a sAMAccountName under `account_bases`. Default: the first
+        /// account that may be acted for.
+        #[arg(long = "as", value_name = "ACCOUNT")]
+        act_as: Option<String>,
         /// Report as JSON.
         #[arg(long)]
         json: bool,
@@ -74,6 +81,15 @@ enum What {
         /// The application's id.
         #[arg(long, value_name = "ID")]
         app: String,
+        /// An app role to assume: roles cannot be read without more rights than the gateway has.
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+        /// A group to assume, beside those that Graph knows.
+        #[arg(long = "group", value_name = "GUID")]
+        groups: Vec<Uuid>,
+        /// The home tenant to assume: Graph does not tell it.
+        #[arg(long, value_name = "GUID")]
+        home_tenant: Option<Uuid>,
         /// Report as JSON.
         #[arg(long)]
         json: bool,
@@ -104,8 +120,13 @@ pub fn main() -> ExitCode {
                 ExitCode::SUCCESS
             })
         }),
-        What::Doctor { config, app, json } => with_config(&config, |config| {
-            block_on(doctor::examine(config, app.as_deref()), |report| {
+        What::Doctor {
+            config,
+            app,
+            act_as,
+            json,
+        } => beside_gateway(&config, |config| {
+            block_on(doctor::examine(config, Examination { app, act_as }), |report| {
                 println!(
                     "{}",
                     if json {
@@ -125,9 +146,19 @@ pub fn main() -> ExitCode {
             config,
             person,
             app,
+            roles,
+            groups,
+            home_tenant,
             json,
-        } => with_config(&config, |config| {
-            block_on(doctor::explain(config, &person, &app), |walk| {
+        } => beside_gateway(&config, |config| {
+            let visit = Visit {
+                person,
+                app,
+                roles,
+                groups,
+                home_tenant,
+            };
+            block_on(doctor::explain(config, &visit), |walk| {
                 println!(
                     "{}",
                     if json {
@@ -181,10 +212,25 @@ fn report(mistakes: &[Mistake]) -> ExitCode {
 }
 
 fn with_config(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    let config = match config::load(&file.path) {
-        Ok(config) => config,
-        Err(mistakes) => return report(&mistakes),
-    };
+    with_loaded(file, |config| isolated(config, then))
+}
+
+fn with_loaded(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match config::load(&file.path) {
+        Ok(config) => then(config),
+        Err(mistakes) => report(&mistakes),
+    }
+}
+
+/// For commands that run while the gateway does: they write their `krb5.conf` where it is in nobody's way.
+fn beside_gateway(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    with_loaded(file, |mut config| {
+        config.gateway.runtime_dir.push("doctor");
+        isolated(config, then)
+    })
+}
+
+fn isolated(config: Config, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     match isolate(&config) {
         Ok(()) => then(config),
         Err(error) => failed(&error),
