@@ -16,9 +16,11 @@
 //! | [`ldap`] | tool: connections, filters, entries of the directory |
 //! | [`kerberos`] | tool: keytab, S4U, Negotiate tokens, KDC health, diagnosis |
 //! | [`listener`] | sockets, TLS, strict framing, limits |
+//! | [`pages`] | what a visitor is shown, in their language |
 //! | [`route`] | 1: host + path → the application |
 //! | [`authn`] | 2: cookie or bearer token → `AuthenticatedUser` |
 //! | [`authz`] | 3: user + application → `AuthorizedUser` |
+//! | [`mapping`] | 4: user → `MappedUser`, the on-premises account found or made |
 //! | [`sso`] | 5: mapped user + application → `BackendCredential` |
 //! | [`forward`] | 6: request + credential → the backend's response |
 //! | [`rewrite`] | 7: the backend's response → ours |
@@ -40,8 +42,10 @@ pub mod graph;
 pub mod kerberos;
 pub mod ldap;
 pub mod listener;
+pub mod mapping;
 pub mod model;
 pub mod oidc;
+pub mod pages;
 pub mod pipeline;
 pub mod rewrite;
 pub mod route;

@@ -21,6 +21,7 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::ops::Readiness;
@@ -48,8 +49,8 @@ use crate::pipeline::Pipeline;
 use crate::route::Routes;
 use crate::sso::Sso;
 use crate::sso::assertion::Signer;
-use crate::store::sqlite::SqliteStore;
 use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
 
 /// Why the gateway did not start: every reason found, one a line.
 #[derive(Debug, thiserror::Error)]
@@ -74,9 +75,9 @@ pub async fn run(config: Config, ready_file: Option<&Path>) -> Result<(), StartE
     let bound = Bound::new(&config).await?;
     bound.announce(ready_file)?;
     let ready = Arc::clone(&house);
-    let ops = bound.ops.map(|listener| {
-        tokio::spawn(ops::serve(listener, Arc::new(move || ready.readiness())))
-    });
+    let ops = bound
+        .ops
+        .map(|listener| tokio::spawn(ops::serve(listener, Arc::new(move || ready.readiness()))));
     let work = house.tend(stop.clone());
 
     let settings = assembly::listener_settings(&config);
@@ -86,7 +87,13 @@ pub async fn run(config: Config, ready_file: Option<&Path>) -> Result<(), StartE
     let mut serving = Vec::new();
     for socket in bound.https {
         let (settings, tls) = (settings.clone(), Some(Arc::clone(&tls)));
-        serving.push(tokio::spawn(listener::run(socket, settings, tls, service.clone(), stop.clone())));
+        serving.push(tokio::spawn(listener::run(
+            socket,
+            settings,
+            tls,
+            service.clone(),
+            stop.clone(),
+        )));
     }
     for socket in bound.http {
         let ports = published_ports(&config);
@@ -94,11 +101,20 @@ pub async fn run(config: Config, ready_file: Option<&Path>) -> Result<(), StartE
             let answer = to_https(&request, |host| ports(host));
             async move { answer }
         };
-        serving.push(tokio::spawn(listener::run(socket, settings.clone(), None, redirect, stop.clone())));
+        serving.push(tokio::spawn(listener::run(
+            socket,
+            settings.clone(),
+            None,
+            redirect,
+            stop.clone(),
+        )));
     }
     tracing::info!(applications = config.applications.len(), "serving");
     asked_to_stop().await;
-    tracing::info!("stopping: requests may finish within {} s", config.listener.drain.as_secs());
+    tracing::info!(
+        "stopping: requests may finish within {} s",
+        config.listener.drain.as_secs()
+    );
     stop.cancel();
     join_all(serving).await;
     join_all(work).await;
@@ -116,27 +132,24 @@ struct House {
     store: Arc<SqliteStore>,
     issuer: Arc<Issuer>,
     delegator: Option<Delegator>,
-    clock: Clock,
 }
 
 async fn build(config: &Config) -> Result<Arc<House>, StartError> {
     // The provider must be chosen before any library asks for the process's default one; a second
     // choice is refused, and then the first, the same one, stands.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    private_folders(config)?;
     let mut wrong = Vec::new();
-    for folder in [&config.gateway.state_dir, &config.gateway.runtime_dir] {
-        note(&mut wrong, private_folder(folder).map_err(|e| format!("{}: {e}", folder.display())));
-    }
-    if !wrong.is_empty() {
-        return Err(StartError(wrong));
-    }
     let clock = Clock::System;
     let certificates = note(&mut wrong, certificates(config));
     let issuer = note(&mut wrong, issuer(config, clock));
     let delegator = note(&mut wrong, delegator(config)).flatten();
     let directory = note(&mut wrong, directory(config, delegator.as_ref())).flatten();
     let state = &config.gateway.state_dir;
-    let store = note(&mut wrong, SqliteStore::open(&state.join("kerbgate.db")).await);
+    let store = note(
+        &mut wrong,
+        SqliteStore::open(&state.join("kerbgate.db")).await,
+    );
     let signer = note(&mut wrong, Signer::open(&state.join("assertion.key")));
     let keyring = note(&mut wrong, assembly::keyring(config));
     let applications: Vec<Arc<Application>> =
@@ -158,16 +171,14 @@ async fn build(config: &Config) -> Result<Arc<House>, StartError> {
         return Err(StartError(wrong));
     }
     let store = Arc::new(store);
-    let mapping = match (mapping, directory) {
-        (Some(settings), Some(directory)) => {
-            let tools = mapping::Tools {
-                directory,
-                store: Arc::clone(&store) as Arc<dyn Store>,
-                delegator: delegator.clone(),
-                clock,
-            };
-            Mapping::new(settings, tools).map_err(StartError::one)?
-        }
+    let tools = directory.map(|directory| mapping::Tools {
+        directory,
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        delegator: delegator.clone(),
+        clock,
+    });
+    let mapping = match (mapping, tools) {
+        (Some(settings), Some(tools)) => Mapping::new(settings, tools).map_err(StartError::one)?,
         _ => Mapping::without_accounts(),
     };
     let authn = Authn::new(authn::Needs {
@@ -175,15 +186,24 @@ async fn build(config: &Config) -> Result<Arc<House>, StartError> {
         store: Arc::clone(&store) as Arc<dyn Store>,
         issuer: Arc::clone(&issuer),
         keyring,
+        pages: pages.clone(),
         clock,
     });
     let mapped_groups = config.mapping.iter().flat_map(|mapping| &mapping.groups);
     let pipeline = Pipeline {
         routes: Routes::new(config.gateway.sign_in_host.clone(), applications),
         authn,
-        authz: Authz::new(graph, mapped_groups.filter_map(|mapped| mapped.group).collect()),
+        authz: Authz::new(
+            graph,
+            mapped_groups.filter_map(|mapped| mapped.group).collect(),
+        ),
         mapping,
-        sso: Sso::new(delegator.clone(), signer, config.gateway.sign_in_url.to_string(), clock),
+        sso: Sso::new(
+            delegator.clone(),
+            signer,
+            config.gateway.sign_in_url.to_string(),
+            clock,
+        ),
         forwarder,
         pages,
         clock,
@@ -194,7 +214,6 @@ async fn build(config: &Config) -> Result<Arc<House>, StartError> {
         store,
         issuer,
         delegator,
-        clock,
     }))
 }
 
@@ -217,7 +236,11 @@ fn certificates(config: &Config) -> Result<Certificates, String> {
         .map(|one| (one.chain.clone(), one.key.clone()))
         .collect();
     let loaded = Certificates::load(&pairs).map_err(|errors| {
-        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nkerbgate: ")
+        errors
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\nkerbgate: ")
     })?;
     let hosts = config.applications.iter().map(|app| &app.host);
     for host in hosts.chain([&config.gateway.sign_in_host]) {
@@ -230,12 +253,17 @@ fn certificates(config: &Config) -> Result<Certificates, String> {
 
 fn issuer(config: &Config, clock: Clock) -> Result<Arc<Issuer>, String> {
     let settings = assembly::oidc_settings(config).map_err(|error| error.to_string())?;
-    Issuer::new(settings, clock).map(Arc::new).map_err(|error| error.to_string())
+    Issuer::new(settings, clock)
+        .map(Arc::new)
+        .map_err(|error| error.to_string())
 }
 
 fn delegator(config: &Config) -> Result<Option<Delegator>, String> {
     let settings = assembly::kerberos_settings(config).map_err(|error| error.to_string())?;
-    settings.map(Delegator::start).transpose().map_err(|error| error.to_string())
+    settings
+        .map(Delegator::start)
+        .transpose()
+        .map_err(|error| error.to_string())
 }
 
 fn directory(config: &Config, delegator: Option<&Delegator>) -> Result<Option<Directory>, String> {
@@ -252,9 +280,25 @@ fn forwarder(config: &Config) -> Result<Forwarder, String> {
     Forwarder::new(trust, Limits::default()).map_err(|error| error.to_string())
 }
 
+fn private_folders(config: &Config) -> Result<(), StartError> {
+    let mut wrong = Vec::new();
+    for folder in [&config.gateway.state_dir, &config.gateway.runtime_dir] {
+        let made = private_folder(folder).map_err(|e| format!("{}: {e}", folder.display()));
+        note(&mut wrong, made);
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(StartError(wrong))
+    }
+}
+
 /// A folder in which nobody else can put or replace a file; what is in it has modes of its own.
 fn private_folder(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
     let mode = fs::metadata(folder)?.permissions().mode();
     if mode & 0o022 != 0 {
         return Err(io::Error::other(format!(
@@ -269,24 +313,23 @@ impl House {
     /// Work beside the requests, until `stop`.
     fn tend(&self, stop: CancellationToken) -> Vec<tokio::task::JoinHandle<()>> {
         let keys = tokio::spawn(until(stop.clone(), Arc::clone(&self.issuer).keep_fresh()));
-        let (store, clock) = (Arc::clone(&self.store), self.clock);
-        let sweep = tokio::spawn(until(stop.clone(), async move {
-            loop {
-                tokio::time::sleep(std::time::Duration::from_secs(60)).await;
-                if let Err(error) = store.sweep(clock.unix(), 500).await {
-                    tracing::warn!(%error, "expired sessions could not be removed");
-                }
-            }
-        }));
+        let tidy = tokio::spawn(until(stop.clone(), self.pipeline.authn.clone().keep_tidy()));
         let pipeline = Arc::clone(&self.pipeline);
         let ended = tokio::spawn(until(stop, async move {
             let mut ended = pipeline.authn.ended();
-            // A lagging receiver loses only the closing of idle connections, never a refusal.
-            while let Ok(end) = ended.recv().await {
-                pipeline.session_ended(&end).await;
+            loop {
+                match ended.recv().await {
+                    Ok(end) => pipeline.session_ended(&end).await,
+                    // SECURITY: whom the missed news were about is not known, so everybody's go.
+                    Err(RecvError::Lagged(missed)) => {
+                        tracing::warn!(missed, "dropping all waiting connections and tickets");
+                        pipeline.forget_everybody();
+                    }
+                    Err(RecvError::Closed) => return,
+                }
             }
         }));
-        vec![keys, sweep, ended]
+        vec![keys, tidy, ended]
     }
 
     fn readiness(&self) -> Vec<Readiness> {
@@ -300,7 +343,11 @@ impl House {
             parts.push(Readiness {
                 part: "kerberos",
                 ready: status.tgt.remaining.is_some(),
-                detail: status.tgt.last_error.or(status.tgt.keytab_problem).unwrap_or_default(),
+                detail: status
+                    .tgt
+                    .last_error
+                    .or(status.tgt.keytab_problem)
+                    .unwrap_or_default(),
             });
         }
         parts
@@ -348,7 +395,9 @@ impl Bound {
             return Ok(());
         };
         let shown = |listener: Option<&TcpListener>| {
-            listener.and_then(|l| l.local_addr().ok()).map(|address| address.to_string())
+            listener
+                .and_then(|l| l.local_addr().ok())
+                .map(|address| address.to_string())
         };
         let content = serde_json::json!({
             "listen": shown(self.https.first()),
@@ -358,7 +407,8 @@ impl Bound {
         });
         // Renamed into place: whoever waits for the file never reads half of it.
         let draft = path.with_extension("draft");
-        let written = fs::write(&draft, content.to_string()).and_then(|()| fs::rename(&draft, path));
+        let written =
+            fs::write(&draft, content.to_string()).and_then(|()| fs::rename(&draft, path));
         written.map_err(|error| StartError::one(format!("{}: {error}", path.display())))
     }
 }
@@ -369,11 +419,19 @@ async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, String> {
 }
 
 /// The published TLS port of each host, for the plain listener's redirects.
-fn published_ports(config: &Config) -> impl Fn(&str) -> Option<u16> + Clone + Send + Sync + 'static {
+fn published_ports(
+    config: &Config,
+) -> impl Fn(&str) -> Option<u16> + Clone + Send + Sync + 'static {
     let port = |url: &url::Url| url.port_or_known_default().unwrap_or(443);
-    let mut ports: std::collections::HashMap<HostName, u16> =
-        config.applications.iter().map(|app| (app.host.clone(), port(&app.published_url))).collect();
-    ports.insert(config.gateway.sign_in_host.clone(), port(&config.gateway.sign_in_url));
+    let mut ports: std::collections::HashMap<HostName, u16> = config
+        .applications
+        .iter()
+        .map(|app| (app.host.clone(), port(&app.published_url)))
+        .collect();
+    ports.insert(
+        config.gateway.sign_in_host.clone(),
+        port(&config.gateway.sign_in_url),
+    );
     let ports = Arc::new(ports);
     move |host| ports.get(&host.parse::<HostName>().ok()?).copied()
 }

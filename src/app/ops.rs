@@ -67,14 +67,26 @@ fn answer(request: &Request<Incoming>, readiness: &dyn Fn() -> Vec<Readiness>) -
                 .iter()
                 .map(|p| serde_json::json!({"part": p.part, "ready": p.ready, "detail": p.detail}))
                 .collect();
-            let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            (status, format!("{}\n", serde_json::json!({"ready": ready, "parts": listed})))
+            let status = if ready {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            };
+            (
+                status,
+                format!("{}\n", serde_json::json!({"ready": ready, "parts": listed})),
+            )
         }
-        _ => (StatusCode::NOT_FOUND, String::from("{\"error\":\"path-unknown\"}\n")),
+        _ => (
+            StatusCode::NOT_FOUND,
+            String::from("{\"error\":\"path-unknown\"}\n"),
+        ),
     };
     let mut response = Response::new(body::full(content));
     *response.status_mut() = status;
     let json = http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, json);
     response
 }

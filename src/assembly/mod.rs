@@ -154,14 +154,19 @@ pub fn graph(config: &Config, issuer: &Arc<Issuer>) -> Result<Option<Graph>, Err
     let source: graph::TokenSource = Arc::new(move || {
         let (issuer, scope) = (Arc::clone(&source), scope.clone());
         Box::pin(async move {
-            let token = issuer.app_token(&scope).await.map_err(|error| error.to_string())?;
+            let token = issuer
+                .app_token(&scope)
+                .await
+                .map_err(|error| error.to_string())?;
             Ok(graph::Token {
                 token: token.token,
                 lasts: token.lasts,
             })
         })
     });
-    Graph::new(settings, http, source).map(Some).map_err(|e| value("issuer.graph", e))
+    Graph::new(settings, http, source)
+        .map(Some)
+        .map_err(|e| value("issuer.graph", e))
 }
 
 /// The gateway's own Kerberos credential, if it has one.
@@ -243,9 +248,10 @@ fn bind(section: &Directory, delegator: Option<&Delegator>) -> Result<ldap::Bind
         (Bind::Kerberos, Some(delegator)) => {
             Ok(ldap::Bind::Gssapi(Box::new(Own(delegator.clone()))))
         }
-        (Bind::Kerberos, None) => {
-            Err(value("directory.bind", "\"kerberos\" wants a [kerberos] section with the gateway's keytab"))
-        }
+        (Bind::Kerberos, None) => Err(value(
+            "directory.bind",
+            "\"kerberos\" wants a [kerberos] section with the gateway's keytab",
+        )),
     }
 }
 
@@ -274,7 +280,10 @@ pub fn authn_settings(config: &Config) -> authn::Settings {
         recheck: session.recheck,
         issuer_grace: session.issuer_grace,
         sign_in: session.sign_in,
-        ..authn::Settings::new(config.gateway.sign_in_url.clone(), config.gateway.sign_in_host.clone())
+        ..authn::Settings::new(
+            config.gateway.sign_in_url.clone(),
+            config.gateway.sign_in_host.clone(),
+        )
     }
 }
 
@@ -337,7 +346,10 @@ pub fn backend_trust(config: &Config) -> Result<Trust, Error> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let authorities = read.map_err(|error| value("backends.ca_file", error))?;
     if authorities.is_empty() {
-        return Err(value("backends.ca_file", format!("{} holds no certificate", path.display())));
+        return Err(value(
+            "backends.ca_file",
+            format!("{} holds no certificate", path.display()),
+        ));
     }
     Ok(Trust::Authorities(authorities))
 }

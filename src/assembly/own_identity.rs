@@ -19,7 +19,11 @@ impl SaslSource for Own {
     ) -> Step<'a, Box<dyn SaslExchange>> {
         Box::pin(async move {
             let spn: Spn = format!("ldap/{host}").parse().map_err(text)?;
-            let begun = self.0.sasl_context(&spn, channel_binding).await.map_err(text)?;
+            let begun = self
+                .0
+                .sasl_context(&spn, channel_binding)
+                .await
+                .map_err(text)?;
             Ok(Box::new(Exchange(begun)) as Box<dyn SaslExchange>)
         })
     }

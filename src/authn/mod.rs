@@ -57,6 +57,8 @@ use crate::model::names::PersonId;
 use crate::model::stop::Code;
 use crate::model::stop::Stop;
 use crate::oidc::Issuer;
+use crate::pages::Language;
+use crate::pages::Pages;
 use crate::store::Store;
 use crate::store::records::EndReason;
 use crate::store::records::IdHash;
@@ -133,6 +135,8 @@ pub struct Needs {
     pub issuer: Arc<Issuer>,
     /// Seals refresh tokens and verifiers.
     pub keyring: Keyring,
+    /// What a person reads after, and before, signing out.
+    pub pages: Pages,
     /// Now.
     pub clock: Clock,
 }
@@ -148,6 +152,7 @@ struct Inner {
     store: Arc<dyn Store>,
     issuer: Arc<Issuer>,
     keyring: Keyring,
+    pages: Pages,
     clock: Clock,
     sessions: Sessions,
     /// How many sign-ins in a row a browser made on a host without showing a session afterwards.
@@ -169,6 +174,7 @@ impl Authn {
             store,
             issuer,
             keyring,
+            pages,
             clock,
         } = needs;
         let sessions = Sessions::new(&settings, Arc::clone(&store), clock);
@@ -192,6 +198,7 @@ impl Authn {
                 store,
                 issuer,
                 keyring,
+                pages,
                 clock,
             }),
         }
@@ -274,7 +281,10 @@ impl Authn {
             OwnPath::SignIn => inner.sign_in(head, host, central).await,
             OwnPath::Callback => inner.callback(head).await,
             OwnPath::SignOut => inner.sign_out(head, host).await,
-            OwnPath::SignedOut => Ok(sign_out::signed_out(head)),
+            OwnPath::SignedOut => {
+                let language = Language::from_accept(&head.headers);
+                Ok(inner.pages.signed_out(None, language))
+            }
             OwnPath::FrontChannelLogout => inner.front_channel(head).await,
             OwnPath::Session => inner.session_status(head, host).await,
         }
@@ -327,7 +337,7 @@ impl Inner {
             .map_err(|e| reason::store(&e))?;
         let count = ended.len();
         for one in ended {
-            self.sessions.forget(one.sign_in, &one.sessions);
+            self.sessions.forget(one.sign_in, reason, &one.sessions);
             tracing::info!(
                 target: "audit",
                 event = "sign-in-ended",
@@ -358,4 +368,8 @@ const KEEP_DEAD: i64 = 3600;
 type Query = HashMap<String, Vec<String>>;
 
 #[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else is shown fails the test"
+)]
 mod tests;

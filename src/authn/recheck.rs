@@ -128,7 +128,7 @@ impl Inner {
         let record = match self.store.sign_in(id).await {
             Ok(Some(record)) if record.ended.is_none() => record,
             Ok(_) => {
-                self.sessions.forget(id, &[]);
+                self.sessions.forget_sign_in(id);
                 return Outcome::Ended;
             }
             Err(error) => return Outcome::Unknown(error.to_string()),
@@ -219,7 +219,7 @@ impl Inner {
                 Outcome::Renewed(self.sessions.renewed(record))
             }
             Ok(false) => {
-                self.sessions.forget(record.id, &[]);
+                self.sessions.forget_sign_in(record.id);
                 Outcome::Ended
             }
             Err(error) => {

@@ -96,6 +96,8 @@ pub(super) struct Sessions {
     clock: Clock,
     live: Cache<IdHash, Arc<Live>>,
     standings: Cache<Uuid, Arc<Standing>>,
+    /// Sign-ins that ended a moment ago, against a read that was under way at that moment.
+    just_ended: Cache<Uuid, EndReason>,
     idle: Duration,
     believe: i64,
     store_grace: i64,
@@ -114,6 +116,10 @@ impl Sessions {
             standings: Cache::builder()
                 .max_capacity(settings.cached_sessions)
                 .time_to_idle(settings.idle)
+                .build(),
+            just_ended: Cache::builder()
+                .max_capacity(settings.cached_sessions)
+                .time_to_live(JUST_ENDED)
                 .build(),
             idle: settings.idle,
             believe: seconds(settings.believe),
@@ -184,8 +190,8 @@ impl Sessions {
         sign_in: SignIn,
         before: Option<&Live>,
     ) -> (Arc<Live>, Arc<Standing>) {
-        let standing = Arc::new(Standing::of(sign_in));
-        self.standings.insert(standing.id, Arc::clone(&standing));
+        let mut standing = Standing::of(sign_in);
+        let id = standing.id;
         // Use is noted in memory first: what was read may be a minute behind.
         let last_used = before.map_or(0, Live::last_used).max(session.last_seen);
         let live = Arc::new(Live {
@@ -195,6 +201,13 @@ impl Sessions {
             session,
         });
         self.live.insert(live.key(), Arc::clone(&live));
+        // SECURITY: the record may have been read just before a sign-out. `forget` notes the end first and removes the
+        // session then; so either it is seen here, or what was inserted above is removed there.
+        if let Some(reason) = self.just_ended.get(&id) {
+            standing.ended = Some(reason);
+        }
+        let standing = Arc::new(standing);
+        self.standings.insert(id, Arc::clone(&standing));
         (live, standing)
     }
 
@@ -234,11 +247,17 @@ impl Sessions {
     }
 
     /// Drops a sign-in and its sessions from memory.
-    pub(super) fn forget(&self, sign_in: Uuid, sessions: &[IdHash]) {
+    pub(super) fn forget(&self, sign_in: Uuid, reason: EndReason, sessions: &[IdHash]) {
+        self.just_ended.insert(sign_in, reason);
         self.standings.invalidate(&sign_in);
         for session in sessions {
             self.live.invalidate(session);
         }
+    }
+
+    /// Drops a sign-in from memory, so that its state is read again.
+    pub(super) fn forget_sign_in(&self, sign_in: Uuid) {
+        self.standings.invalidate(&sign_in);
     }
 
     /// Drops one session from memory.
@@ -252,5 +271,6 @@ pub(super) fn seconds(span: Duration) -> i64 {
     i64::try_from(span.as_secs()).unwrap_or(i64::MAX)
 }
 
+const JUST_ENDED: Duration = Duration::from_secs(300);
 const TOUCH_EVERY: i64 = 60;
 const TOUCHES_AT_A_TIME: usize = 64;

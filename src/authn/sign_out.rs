@@ -18,6 +18,7 @@ use crate::model::body::Body;
 use crate::model::names::HostName;
 use crate::model::stop::Code;
 use crate::model::stop::Stop;
+use crate::pages::Language;
 use crate::store::records::EndReason;
 use crate::store::records::Whose;
 
@@ -37,7 +38,9 @@ impl Inner {
         }
         // SECURITY: another site's link or image must not sign anybody out; the person is asked.
         if !posts && !is_own_click(head) {
-            return Ok(confirm(head));
+            let language = Language::from_accept(&head.headers);
+            let action = OwnPath::SignOut.as_str();
+            return Ok(self.pages.sign_out_confirm(action, Some("/"), language));
         }
         let mut hint = None;
         if let Found::Live(_, standing) = self.sessions.find(&head.headers, host).await? {
@@ -142,15 +145,6 @@ fn own_origin(head: &Parts) -> String {
         .map(http::uri::Authority::as_str)
         .or_else(|| fetch::text(&head.headers, header::HOST.as_str()));
     format!("https://{}", authority.unwrap_or_default())
-}
-
-/// "You are signed out."
-pub(super) fn signed_out(_head: &Parts) -> Response<Body> {
-    answer::plain(StatusCode::OK)
-}
-
-fn confirm(_head: &Parts) -> Response<Body> {
-    answer::plain(StatusCode::OK)
 }
 
 const MAX_SID: usize = 256;

@@ -145,6 +145,11 @@ impl Forwarder {
         self.pool.evict(session);
     }
 
+    /// Ends the waiting connections of all sessions.
+    pub fn evict_all(&self) {
+        self.pool.evict_all();
+    }
+
     /// How many connections wait for their next request.
     #[must_use]
     pub fn waiting(&self) -> usize {

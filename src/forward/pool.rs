@@ -245,6 +245,21 @@ impl Pool {
         }
     }
 
+    /// Ends all waiting connections of all sessions.
+    pub fn evict_all(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|session, slot| {
+                if session.is_some() {
+                    slot.alive.store(false, Ordering::Relaxed);
+                    let closed: usize = slot.waiting.values().map(VecDeque::len).sum();
+                    self.waiting.fetch_sub(closed, Ordering::Relaxed);
+                }
+                session.is_none()
+            });
+        }
+    }
+
     /// Ends connections that waited too long, and forgets sessions without any.
     pub fn sweep(&self) {
         for shard in &self.shards {

@@ -263,6 +263,11 @@ impl Delegator {
         self.inner.people.purge(client).await;
     }
 
+    /// Forgets everything held in anybody's name.
+    pub fn purge_all(&self) {
+        self.inner.people.purge_all();
+    }
+
     /// Forgets `client`'s ticket for `spn`: the backend refused it, a new one may be good.
     pub async fn purge_ticket(&self, client: &Principal, spn: &Spn) {
         self.inner.people.purge_ticket(client, spn).await;

@@ -164,6 +164,12 @@ impl People {
         self.known.invalidate(who).await;
     }
 
+    /// What is being fetched at this moment is kept, unlike by [`Self::purge`].
+    pub(super) fn purge_all(&self) {
+        self.refused.invalidate_all();
+        self.known.invalidate_all();
+    }
+
     pub(super) async fn purge_ticket(&self, who: &Principal, spn: &Spn) {
         self.refused.invalidate(&(who.clone(), Some(spn.clone())));
         if let Some(person) = self.known.get(who).await {

@@ -185,10 +185,11 @@ impl Session {
     /// # Errors
     /// No answer, or a refusal.
     pub async fn root(&self) -> Result<Entry, Error> {
-        const WANTED: [&str; 4] = [
+        const WANTED: [&str; 5] = [
             "defaultNamingContext",
             "dnsHostName",
             "currentTime",
+            "schemaNamingContext",
             "supportedSASLMechanisms",
         ];
         let entry = self.read(&Dn::root(), &WANTED).await?;

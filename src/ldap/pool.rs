@@ -195,19 +195,27 @@ impl Pool {
         let station: Weak<Station> = Arc::downgrade(station);
         let (idle, lifetime) = (self.settings.idle, self.settings.lifetime);
         let pause = idle.min(lifetime).max(Duration::from_secs(1));
-        drop(tokio::spawn(async move {
-            while let Some(station) = later(&station, pause).await {
-                if !station.close_unused(idle, lifetime).await {
-                    return;
-                }
-            }
-        }));
+        drop(tokio::spawn(close_when_unused(
+            station, pause, idle, lifetime,
+        )));
     }
 }
 
-async fn later(station: &Weak<Station>, pause: Duration) -> Option<Arc<Station>> {
-    tokio::time::sleep(pause).await;
-    station.upgrade()
+async fn close_when_unused(
+    station: Weak<Station>,
+    pause: Duration,
+    idle: Duration,
+    lifetime: Duration,
+) {
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(station) = station.upgrade() else {
+            return;
+        };
+        if !station.close_unused(idle, lifetime).await {
+            return;
+        }
+    }
 }
 
 impl Station {

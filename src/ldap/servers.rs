@@ -9,6 +9,7 @@ use hickory_resolver::config::NameServerConfig;
 use hickory_resolver::config::ResolverConfig;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::Record;
 use hickory_resolver::proto::rr::rdata::SRV;
 
 use super::error::Error;
@@ -102,13 +103,7 @@ async fn look_up(
     for name in near.into_iter().chain([all]) {
         match resolver.srv_lookup(name.as_str()).await {
             Ok(answer) => {
-                let records = answer.answers().iter().filter_map(|record| {
-                    if let RData::SRV(srv) = &record.data {
-                        Some(srv.clone())
-                    } else {
-                        None
-                    }
-                });
+                let records = answer.answers().iter().filter_map(srv);
                 let found = ordered(records.collect());
                 servers.extend(
                     found
@@ -124,6 +119,13 @@ async fn look_up(
         return Err(failures.join("; "));
     }
     Ok(servers)
+}
+
+fn srv(record: &Record) -> Option<SRV> {
+    if let RData::SRV(srv) = &record.data {
+        return Some(srv.clone());
+    }
+    None
 }
 
 /// RFC 2782: by priority; within one priority at random, heavier ones more often first.
@@ -164,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    fn srv(priority: u16, weight: u16, target: &str) -> SRV {
+    fn record(priority: u16, weight: u16, target: &str) -> SRV {
         SRV::new(priority, weight, 389, Name::from_ascii(target).unwrap())
     }
 
@@ -173,9 +175,9 @@ mod tests {
         let mut heavy_first = 0;
         for _ in 0..200 {
             let names = ordered(vec![
-                srv(10, 0, "far.test."),
-                srv(0, 900, "heavy.test."),
-                srv(0, 100, "light.test."),
+                record(10, 0, "far.test."),
+                record(0, 900, "heavy.test."),
+                record(0, 100, "light.test."),
             ]);
             assert_eq!(names.len(), 3);
             assert_eq!(names[2].as_str(), "far.test");

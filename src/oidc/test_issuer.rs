@@ -50,7 +50,7 @@ pub struct Signer {
 
 impl Signer {
     /// A new key.
-    pub fn new() -> Self {
+    pub fn generate() -> Self {
         let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
         let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).unwrap();
         Self {
@@ -173,7 +173,7 @@ impl TestIssuer {
             .unwrap();
         let base = format!("https://{HOST}:{}", listener.local_addr().unwrap().port());
         let state = Arc::new(Mutex::new(State {
-            keys: vec![("k1".to_owned(), Arc::new(Signer::new()))],
+            keys: vec![("k1".to_owned(), Arc::new(Signer::generate()))],
             down: false,
             refuse: None,
             override_claims: json!({}),
@@ -225,7 +225,7 @@ impl TestIssuer {
     pub fn rotate(&self) -> String {
         let mut state = self.state();
         let kid = format!("k{}", state.keys.len() + 1);
-        state.keys.push((kid.clone(), Arc::new(Signer::new())));
+        state.keys.push((kid.clone(), Arc::new(Signer::generate())));
         kid
     }
 

@@ -114,7 +114,7 @@ async fn keys_roll_over_and_a_flood_of_unknown_ones_costs_one_fetch() {
     assert!(found.is_ok(), "the new key is fetched");
     assert_eq!(test.state().key_fetches, started + 1);
 
-    let stranger = Arc::new(Signer::new());
+    let stranger = Arc::new(Signer::generate());
     let mut flood = tokio::task::JoinSet::new();
     for n in 0..200 {
         let (issuer, stranger) = (Arc::clone(&issuer), Arc::clone(&stranger));

@@ -206,11 +206,12 @@ fn check_issuer(
     if !settings.allows_tenant(tid) {
         return Err(TokenError::TenantWrong(bounded(tid_text)));
     }
-    // Entra: a key may be published for one issuer only.
-    if let Some(key_issuer) = &payload.key_issuer
-        && fill(key_issuer) != iss
-    {
-        return Err(TokenError::issuer(key_issuer));
+    // Entra: a key may be published for one issuer only. Named is the v2 issuer, also for keys that sign v1 tokens.
+    if let Some(key_issuer) = &payload.key_issuer {
+        let named = fill(key_issuer);
+        if named != iss && named != fill(&settings.issuer) {
+            return Err(TokenError::issuer(key_issuer));
+        }
     }
     Ok(tid)
 }

@@ -94,7 +94,7 @@ fn validate(signer: &Signer, payload: &Value) -> Result<Claims, TokenError> {
 
 #[test]
 fn a_guest_is_read_as_entra_sends_them() {
-    let claims = validate(&Signer::new(), &id_token()).unwrap();
+    let claims = validate(&Signer::generate(), &id_token()).unwrap();
     assert_eq!(claims.person.to_string(), format!("{R}/{JANE}"));
     assert_eq!(claims.home, Home::Tenant(H.parse().unwrap()));
     assert!(claims.is_external() && claims.is_guest());
@@ -106,7 +106,7 @@ fn a_guest_is_read_as_entra_sends_them() {
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn each_wrong_claim_is_refused_by_its_name() {
-    let signer = Signer::new();
+    let signer = Signer::generate();
     let other_tenant = "dddddddd-0000-4000-8000-00000000000d";
     let cases: Vec<(Value, TokenError)> = vec![
         // 7: issuer and tenant
@@ -210,7 +210,7 @@ fn each_wrong_claim_is_refused_by_its_name() {
 
 #[test]
 fn the_edges_of_time_and_audience_are_inside() {
-    let signer = Signer::new();
+    let signer = Signer::generate();
     for change in [
         json!({"exp": NOW - 299}),
         json!({"exp": 1_764_000_100.75}),
@@ -230,8 +230,8 @@ fn the_edges_of_time_and_audience_are_inside() {
 
 #[test]
 fn the_header_cannot_choose_algorithm_key_or_extension() {
-    let signer = Signer::new();
-    let attacker = Signer::new();
+    let signer = Signer::generate();
+    let attacker = Signer::generate();
     let refused = |header: &Value, by: &Signer| {
         validate_with(&settings(), &signer, &by.sign(header, &id_token()), true).unwrap_err()
     };
@@ -278,7 +278,7 @@ fn the_header_cannot_choose_algorithm_key_or_extension() {
 #[test]
 fn a_public_key_used_as_a_shared_secret_is_refused() {
     // RFC 8725 2.1: HS256 with the RSA public key as secret.
-    let signer = Signer::new();
+    let signer = Signer::generate();
     let message = format!(
         "{}.{}",
         URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","kid":"k1"}"#),
@@ -295,7 +295,7 @@ fn a_public_key_used_as_a_shared_secret_is_refused() {
 
 #[test]
 fn altered_garbled_padded_and_empty_parts_are_refused() {
-    let signer = Signer::new();
+    let signer = Signer::generate();
     let good = signer.sign(&header(), &id_token());
     let parts: Vec<&str> = good.split('.').collect();
     let [head, body, signature] = parts[..] else {
@@ -357,7 +357,7 @@ fn altered_garbled_padded_and_empty_parts_are_refused() {
 
 #[test]
 fn a_key_published_for_another_issuer_does_not_sign_for_ours() {
-    let signer = Signer::new();
+    let signer = Signer::generate();
     let token = signer.sign(&header(), &id_token());
     let settings = settings();
     for (issuer, good) in [
@@ -386,7 +386,7 @@ fn a_key_published_for_another_issuer_does_not_sign_for_ours() {
 
 #[test]
 fn several_tenants_only_from_the_list() {
-    let signer = Signer::new();
+    let signer = Signer::generate();
     let mut many = settings();
     many.issuer = "https://login.microsoftonline.com/{tenantid}/v2.0".to_owned();
     assert!(many.check().is_err(), "a template needs a list");
@@ -454,7 +454,7 @@ fn home_is_compared_by_tenant_guid_of_entra_only() {
 
 #[test]
 fn too_many_groups_are_never_no_groups() {
-    let signer = Signer::new();
+    let signer = Signer::generate();
     let group = "99999999-0000-4000-8000-000000000001";
     let sources = json!({"src1": {"endpoint": "https://graph.windows.net/evil"}});
     for (change, wanted) in [
@@ -484,7 +484,7 @@ fn too_many_groups_are_never_no_groups() {
 
 #[test]
 fn access_tokens_of_both_versions_are_read_and_id_tokens_are_none() {
-    let signer = Signer::new();
+    let signer = Signer::generate();
     let v1 = json!({
         "aud": "api://kerbgate", "iss": format!("https://sts.windows.net/{R}/"), "iat": NOW, "nbf": NOW,
         "exp": NOW + 3600, "appid": C, "scp": "access", "idp": format!("https://sts.windows.net/{H}/"),

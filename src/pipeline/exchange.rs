@@ -62,7 +62,9 @@ pub(super) async fn send(
     credential: &BackendCredential,
 ) -> Result<Response<Body>, Stop> {
     let Some(negotiate) = credential.negotiate() else {
-        let answer = forwarder.send(outbound.exchange(credential), None, request).await?;
+        let answer = forwarder
+            .send(outbound.exchange(credential), None, request)
+            .await?;
         return Ok(answer.response);
     };
     // Only a request without a body can be sent a second time.
@@ -101,8 +103,11 @@ async fn negotiated(
                 let token = negotiate.token(backend).await?;
                 let value = HeaderValue::from_str(&format!("Negotiate {}", token.base64()));
                 let was_held = token.timings().s4u2proxy.is_none();
-                *issued.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Issued { token, backend, was_held });
+                *issued.lock().unwrap_or_else(PoisonError::into_inner) = Some(Issued {
+                    token,
+                    backend,
+                    was_held,
+                });
                 value.map_err(|error| {
                     let detail = format!("a token is no header value: {error}");
                     Stop::fail(Code::Internal, Side::Gateway, detail)
@@ -110,9 +115,14 @@ async fn negotiated(
             })
         };
         let make: &Credential<'_> = &make;
-        forwarder.send(outbound.exchange(credential), Some(make), request).await
+        forwarder
+            .send(outbound.exchange(credential), Some(make), request)
+            .await
     };
-    (sent, issued.into_inner().unwrap_or_else(PoisonError::into_inner))
+    (
+        sent,
+        issued.into_inner().unwrap_or_else(PoisonError::into_inner),
+    )
 }
 
 async fn forget(negotiate: &Negotiate, issued: Option<&Issued>) {
@@ -123,16 +133,15 @@ async fn forget(negotiate: &Negotiate, issued: Option<&Issued>) {
 
 /// The error with the names that only this room knows.
 fn told(sent: Result<Answer, Error>, negotiate: &Negotiate) -> Stop {
-    let error = match sent {
-        Ok(_) => return Stop::fail(Code::Internal, Side::Gateway, "no error to tell"),
-        Err(error) => error,
+    let Err(error) = sent else {
+        return Stop::fail(Code::Internal, Side::Gateway, "no error to tell");
     };
     match Stop::from(error) {
         Stop::Fail(mut fault) => {
             fault.detail = format!("{} (as {})", fault.detail, negotiate.principal());
             Stop::Fail(fault)
         }
-        other => other,
+        other @ (Stop::Reply(_) | Stop::Deny(_) | Stop::Wait { .. }) => other,
     }
 }
 
@@ -153,12 +162,18 @@ async fn conclude(
         let detail = format!("the backend answered 401 to the ticket of {principal} for {spn}");
         return Err(Stop::fail(Code::TicketRefused, Side::Backend, detail));
     }
-    if negotiate.settings().mutual && let Some(value) = &answer.backend_token {
+    if negotiate.settings().mutual
+        && let Some(value) = &answer.backend_token
+    {
         let token = value.to_str().ok().and_then(|text| text.split_once(' '));
         let token = token.and_then(|(_, token)| STANDARD.decode(token.trim()).ok());
         // What is no token proves nothing.
         let token = token.unwrap_or_default();
-        issued.token.verify_mutual(&token).await.map_err(|error| sso::fault(&error))?;
+        issued
+            .token
+            .verify_mutual(&token)
+            .await
+            .map_err(|error| sso::fault(&error))?;
     }
     Ok(answer.response)
 }

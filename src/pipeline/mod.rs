@@ -33,9 +33,9 @@ use hyper::body::Incoming;
 use uuid::Uuid;
 
 use crate::authn::Authn;
+use crate::authn::Ended;
 use crate::authn::OwnPath;
 use crate::authn::fetch::Asks;
-use crate::authn::Ended;
 use crate::authz::Authz;
 use crate::forward::Forwarder;
 use crate::listener::Peer;
@@ -94,7 +94,9 @@ impl Pipeline {
             Ok(response) => response,
             Err(stop) => self.stopped(stop, &mut trace, asks, language),
         };
-        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, rewrite::HSTS);
+        response
+            .headers_mut()
+            .insert(header::STRICT_TRANSPORT_SECURITY, rewrite::HSTS);
         if let Ok(id) = HeaderValue::from_str(&trace.access.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -111,7 +113,18 @@ impl Pipeline {
         }
     }
 
-    async fn walk(&self, request: Request<Incoming>, trace: &mut Trace) -> Result<Response<Body>, Stop> {
+    /// It is not known whose sign-ins ended: nobody's connections, tickets and accounts are kept.
+    pub fn forget_everybody(&self) {
+        self.forwarder.evict_all();
+        self.mapping.forget_all();
+        self.sso.purge_all();
+    }
+
+    async fn walk(
+        &self,
+        request: Request<Incoming>,
+        trace: &mut Trace,
+    ) -> Result<Response<Body>, Stop> {
         let host = host(&request)?;
         let (mut head, content) = request.into_parts();
         let target = Target::parse(&head.uri)
@@ -174,15 +187,24 @@ impl Pipeline {
         let Some(own) = OwnPath::parse(path) else {
             return Err(Stop::deny(Code::PathUnknown, format!("{OWN_PREFIX}{path}")));
         };
-        let content = tokio::time::timeout(OWN_BODY_TIME, Limited::new(content, OWN_BODY).collect())
+        let content =
+            tokio::time::timeout(OWN_BODY_TIME, Limited::new(content, OWN_BODY).collect())
+                .await
+                .map_err(|_| Stop::deny(Code::RequestTimeout, "the form did not arrive"))?
+                .map_err(|error| Stop::deny(Code::BodyTooLarge, error.to_string()))?;
+        self.authn
+            .own_path(own, head, content.to_bytes(), host)
             .await
-            .map_err(|_| Stop::deny(Code::RequestTimeout, "the form did not arrive"))?
-            .map_err(|error| Stop::deny(Code::BodyTooLarge, error.to_string()))?;
-        self.authn.own_path(own, head, content.to_bytes(), host).await
     }
 
     /// A walk that ended early becomes a response, in this one place.
-    fn stopped(&self, stop: Stop, trace: &mut Trace, asks: Asks, language: Language) -> Response<Body> {
+    fn stopped(
+        &self,
+        stop: Stop,
+        trace: &mut Trace,
+        asks: Asks,
+        language: Language,
+    ) -> Response<Body> {
         let (code, side, detail) = match stop {
             Stop::Reply(response) => return *response,
             Stop::Wait { again_in } => {
@@ -191,7 +213,8 @@ impl Pipeline {
                 return if asks == Asks::Page {
                     self.pages.waiting(name, again_in, language)
                 } else {
-                    self.pages.waiting_json(&trace.access.request_id, again_in, language)
+                    self.pages
+                        .waiting_json(&trace.access.request_id, again_in, language)
                 };
             }
             Stop::Deny(denial) => {
@@ -222,7 +245,11 @@ impl Pipeline {
         trace.access.why = code.as_str();
         trace.access.side = side;
         trace.access.detail = detail;
-        let again = trace.app.as_ref().map(|app| app.prefix.as_str()).unwrap_or("/");
+        let again = trace
+            .app
+            .as_ref()
+            .map(|app| app.prefix.as_str())
+            .unwrap_or("/");
         let refusal = Refusal {
             code,
             request_id: &trace.access.request_id,
@@ -244,8 +271,12 @@ impl Pipeline {
 
 /// The one host that a request is for.
 fn host(request: &Request<Incoming>) -> Result<HostName, Stop> {
-    let named = authority(request).map_err(|bad| Stop::deny(Code::HostMismatch, bad.to_string()))?;
-    named.host.parse().map_err(|_| Stop::deny(Code::HostUnknown, format!("host {:?}", named.host)))
+    let named =
+        authority(request).map_err(|bad| Stop::deny(Code::HostMismatch, bad.to_string()))?;
+    named
+        .host
+        .parse()
+        .map_err(|_| Stop::deny(Code::HostUnknown, format!("host {:?}", named.host)))
 }
 
 /// The request's body within the application's limits.
@@ -278,8 +309,14 @@ fn redirect(to: &str) -> Response<Body> {
 fn key_set(keys: &str) -> Response<Body> {
     let mut response = Response::new(body::full(keys.to_owned()));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/jwk-set+json"),
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=300"),
+    );
     response
 }
 
@@ -293,13 +330,18 @@ struct Trace {
 
 impl Trace {
     fn begin(request: &Request<Incoming>) -> Self {
-        let peer = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+        let peer = request
+            .extensions()
+            .get::<Peer>()
+            .map(|peer| peer.address.ip());
         let client = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         Self {
             access: Access {
                 request_id: Uuid::now_v7().simple().to_string(),
                 client: client.to_string(),
-                host: authority(request).map(|host| host.to_string()).unwrap_or_default(),
+                host: authority(request)
+                    .map(|host| host.to_string())
+                    .unwrap_or_default(),
                 method: request.method().to_string(),
                 path: request.uri().path().to_owned(),
                 protocol: format!("{:?}", request.version()),
@@ -330,7 +372,10 @@ impl Trace {
         self.access.status = response.status().as_u16();
         self.access.head = self.began.elapsed();
         let (head, content) = response.into_parts();
-        let content = Counted { content, trace: self };
+        let content = Counted {
+            content,
+            trace: self,
+        };
         Response::from_parts(head, content.boxed_unsync())
     }
 }

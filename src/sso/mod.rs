@@ -54,9 +54,10 @@ impl BackendCredential {
     #[must_use]
     pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
         match &self.0 {
-            Form::Headers(headers) => {
-                headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
-            }
+            Form::Headers(headers) => headers
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
             Form::Nothing | Form::Negotiate(_) => Vec::new(),
         }
     }
@@ -212,6 +213,13 @@ impl Sso {
     pub async fn purge(&self, principal: &Principal) {
         if let Some(delegator) = &self.delegator {
             delegator.purge(principal).await;
+        }
+    }
+
+    /// Forgets everybody's tickets.
+    pub fn purge_all(&self) {
+        if let Some(delegator) = &self.delegator {
+            delegator.purge_all();
         }
     }
 

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::facts::Facts;
@@ -49,7 +50,13 @@ pub fn issuer(entra_port: u16) -> String {
 pub fn write(root: &Path, world: &World<'_>) -> io::Result<()> {
     fs::create_dir_all(root.join("apps"))?;
     fs::create_dir_all(root.join("state"))?;
+    // Kerbgate refuses to keep keys, or to read a secret, where others may look.
+    fs::set_permissions(root.join("state"), fs::Permissions::from_mode(0o700))?;
     fs::write(root.join("client-secret"), CLIENT_SECRET)?;
+    fs::set_permissions(
+        root.join("client-secret"),
+        fs::Permissions::from_mode(0o600),
+    )?;
     fs::write(root.join("kerbgate.toml"), boot_file(world))?;
     for (id, _, _) in APPS {
         fs::write(
@@ -92,10 +99,13 @@ pub fn application(id: &str, world: &World<'_>) -> String {
         "undelegated" => backends.undelegated,
         _ => backends.wiki,
     };
-    let sso = if id == "wiki" {
-        HEADERS.to_owned()
-    } else {
-        format!("[sso.kerberos]\nspn = \"HTTP/{id}.contoso.test\"\n")
+    let kerberos = format!("[sso.kerberos]\nspn = \"HTTP/{id}.contoso.test\"\n");
+    let sso = match id {
+        "wiki" => HEADERS.to_owned(),
+        // Its backend takes the person from the connection. Without a token in each request, a
+        // connection used for two people shows at once.
+        "timesheet" => format!("{kerberos}send = \"on-challenge\"\n"),
+        _ => kerberos,
     };
     let role = match id {
         "timesheet" => "Timesheet.User",
@@ -131,6 +141,7 @@ state_dir = "state"
 
 [listener]
 https = ["@LISTEN@"]
+ops = "127.0.0.1:0"
 
 [[listener.certificates]]
 chain = "@CHAIN@"

@@ -24,13 +24,21 @@ mod facts;
 mod folder;
 mod gateway;
 mod keeper;
+mod measure;
+mod meter;
 mod people;
 mod pki;
 mod processes;
 mod samba;
 mod serve;
+mod soak;
+mod stage;
 mod trouble;
+#[allow(dead_code, reason = "shared with the promises")]
+mod truth;
 mod up;
+#[allow(dead_code, reason = "shared with the promises")]
+mod visitor;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,6 +72,10 @@ enum Command {
     Entra(Box<entra::Args>),
     /// A backend that believes identity headers and echoes what it got.
     Echo(echo::Args),
+    /// Many people, many requests against a running demo: not one answer may be somebody else's.
+    Soak(soak::Args),
+    /// The figures of a running demo: first visit by step, warm requests, memory.
+    Measure(measure::Args),
     /// What `up` starts in the background.
     #[command(hide = true)]
     Keep(Wanted),
@@ -87,6 +99,8 @@ fn run(command: Command) -> Result<ExitCode, Trouble> {
         Command::Status { dir } => up::status(&dir),
         Command::Entra(args) => ended(entra::run(*args)),
         Command::Echo(args) => ended(echo::run(args)),
+        Command::Soak(args) => in_runtime(told(soak::run(args))),
+        Command::Measure(args) => in_runtime(told(measure::run(args))),
         Command::Keep(wanted) => in_runtime(up::keep(wanted)),
     }
 }
@@ -98,6 +112,10 @@ fn in_runtime<T>(work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Tr
         .build()
         .map_err(|error| Trouble::new(format!("start the runtime: {error}")))?;
     runtime.block_on(work)
+}
+
+async fn told<T>(work: impl Future<Output = Result<T, stage::Failure>>) -> Result<T, Trouble> {
+    work.await.map_err(|error| Trouble::new(error.to_string()))
 }
 
 fn ended(result: Result<(), serve::Failure>) -> Result<ExitCode, Trouble> {

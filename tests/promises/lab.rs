@@ -20,6 +20,8 @@
 pub mod facts;
 #[path = "../lab/gateway.rs"]
 pub mod gateway;
+#[path = "../lab/truth.rs"]
+pub mod truth;
 
 use std::env;
 use std::fs;
@@ -334,7 +336,9 @@ impl Entra {
             "roles": roles, "groups": [],
         });
         let made = self.control(http::Method::POST, "/people", body).await;
-        let oid = made["oid"].as_str().unwrap_or_else(|| panic!("no oid in {made}"));
+        let oid = made["oid"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no oid in {made}"));
         (login, oid.to_owned())
     }
 }
@@ -510,7 +514,8 @@ fn target() -> PathBuf {
     test.ancestors().nth(3).unwrap().to_owned()
 }
 
-fn lab_program() -> PathBuf {
+/// The lab's own program, beside this one.
+pub fn lab_program() -> PathBuf {
     let test = env::current_exe().unwrap();
     test.ancestors()
         .nth(2)
