@@ -126,21 +126,24 @@ pub fn main() -> ExitCode {
             act_as,
             json,
         } => beside_gateway(&config, |config| {
-            block_on(doctor::examine(config, Examination { app, act_as }), |report| {
-                println!(
-                    "{}",
-                    if json {
-                        report.to_json()
+            block_on(
+                doctor::examine(config, Examination { app, act_as }),
+                |report| {
+                    println!(
+                        "{}",
+                        if json {
+                            report.to_json()
+                        } else {
+                            report.to_string()
+                        }
+                    );
+                    if report.is_healthy() {
+                        ExitCode::SUCCESS
                     } else {
-                        report.to_string()
+                        ExitCode::FAILURE
                     }
-                );
-                if report.is_healthy() {
-                    ExitCode::SUCCESS
-                } else {
-                    ExitCode::FAILURE
-                }
-            })
+                },
+            )
         }),
         What::Explain {
             config,

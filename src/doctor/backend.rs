@@ -91,7 +91,9 @@ fn root(app: &Application) -> Result<Target, Error> {
 async fn anonymous(forwarder: &Forwarder, app: &Application) -> Result<Answer, Error> {
     let target = root(app)?;
     let exchange = exchange(app, &target, Partition::Anonymous);
-    forwarder.send(exchange, None, Request::new(body::empty())).await
+    forwarder
+        .send(exchange, None, Request::new(body::empty()))
+        .await
 }
 
 /// Reachable, and asking for Negotiate.
@@ -102,13 +104,28 @@ pub(super) async fn examine(forwarder: &Forwarder, app: &Application) -> Vec<Fin
         Ok(answer) => answer,
         Err(error) => {
             let fix = reach_fix(app, &error);
-            let broken = check::BACKEND.fault(&subject, error.to_string(), mend("the backend cannot be used", fix));
+            let broken = check::BACKEND.fault(
+                &subject,
+                error.to_string(),
+                mend("the backend cannot be used", fix),
+            );
             let next = check::NEGOTIATE.skipped(&subject, "the backend does not answer (check 26)");
-            return if kerberos { vec![broken, next] } else { vec![broken] };
+            return if kerberos {
+                vec![broken, next]
+            } else {
+                vec![broken]
+            };
         }
     };
     let status = answer.response.status();
-    let reached = check::BACKEND.ok(&subject, format!("answers {} to an anonymous GET {}", status.as_u16(), app.prefix));
+    let reached = check::BACKEND.ok(
+        &subject,
+        format!(
+            "answers {} to an anonymous GET {}",
+            status.as_u16(),
+            app.prefix
+        ),
+    );
     if !kerberos {
         return vec![reached];
     }
@@ -117,14 +134,33 @@ pub(super) async fn examine(forwarder: &Forwarder, app: &Application) -> Vec<Fin
         .headers()
         .get_all(WWW_AUTHENTICATE)
         .iter()
-        .map(|value| String::from_utf8_lossy(value.as_bytes()).chars().take(60).collect())
+        .map(|value| {
+            String::from_utf8_lossy(value.as_bytes())
+                .chars()
+                .take(60)
+                .collect()
+        })
         .collect();
-    vec![reached, offer(&subject, status, &offers, negotiate::is_asked(&answer.response))]
+    vec![
+        reached,
+        offer(
+            &subject,
+            status,
+            &offers,
+            negotiate::is_asked(&answer.response),
+        ),
+    ]
 }
 
 fn offer(subject: &str, status: StatusCode, offers: &[String], asked: bool) -> Finding {
-    let negotiate = offers.iter().any(|offer| offer.to_ascii_lowercase().contains("negotiate"));
-    let proof = format!("{} WWW-Authenticate: {}", status.as_u16(), offers.join(", "));
+    let negotiate = offers
+        .iter()
+        .any(|offer| offer.to_ascii_lowercase().contains("negotiate"));
+    let proof = format!(
+        "{} WWW-Authenticate: {}",
+        status.as_u16(),
+        offers.join(", ")
+    );
     let iis = "appcmd set config /section:windowsAuthentication /enabled:true\nappcmd set config /section:windowsAuthentication /+providers.[value='Negotiate']";
     if asked && negotiate {
         return check::NEGOTIATE.ok(subject, proof);
@@ -137,17 +173,33 @@ fn offer(subject: &str, status: StatusCode, offers: &[String], asked: bool) -> F
         let cause = "the backend wants another kind of sign-in than Windows authentication";
         return check::NEGOTIATE.fault(subject, proof, mend(cause, iis));
     }
-    let cause = "the backend lets anonymous visitors in (here, at least): it may never look at the ticket";
+    let cause =
+        "the backend lets anonymous visitors in (here, at least): it may never look at the ticket";
     let fix = "appcmd set config /section:anonymousAuthentication /enabled:false\nwith token sent on challenge only, such pages are shown without a name";
-    check::NEGOTIATE.warning(subject, format!("answered {} without asking who comes", status.as_u16()), mend(cause, fix))
+    check::NEGOTIATE.warning(
+        subject,
+        format!("answered {} without asking who comes", status.as_u16()),
+        mend(cause, fix),
+    )
 }
 
 fn reach_fix(app: &Application, error: &Error) -> String {
-    let url = app.backends.first().map(|backend| backend.url.to_string()).unwrap_or_default();
+    let url = app
+        .backends
+        .first()
+        .map(|backend| backend.url.to_string())
+        .unwrap_or_default();
     match error {
-        Error::Tls { .. } => format!("curl -v {url}\na private authority goes into backends.ca_file; the name in backend_urls must be in the certificate"),
-        Error::Unreachable { .. } | Error::ConnectTimeout { .. } | Error::FirstByte { .. } | Error::Closed { .. } => {
-            format!("curl -v {url}        (from this machine: DNS, firewall, is the service running)")
+        Error::Tls { .. } => format!(
+            "curl -v {url}\na private authority goes into backends.ca_file; the name in backend_urls must be in the certificate"
+        ),
+        Error::Unreachable { .. }
+        | Error::ConnectTimeout { .. }
+        | Error::FirstByte { .. }
+        | Error::Closed { .. } => {
+            format!(
+                "curl -v {url}        (from this machine: DNS, firewall, is the service running)"
+            )
         }
         Error::Protocol { .. }
         | Error::Switched(_)
@@ -230,15 +282,17 @@ pub(super) async fn arrive(
     let value = format!("Negotiate {}", token.base64());
     let make = |_: usize| -> BoxFuture<'_, Result<HeaderValue, Stop>> {
         let value = HeaderValue::from_str(&value);
-        Box::pin(async move {
-            value.map_err(|error| Stop::deny(Code::Internal, error.to_string()))
-        })
+        Box::pin(
+            async move { value.map_err(|error| Stop::deny(Code::Internal, error.to_string())) },
+        )
     };
     let make: &Credential<'_> = &make;
     let sent = match root(app) {
         Ok(target) => {
             let exchange = exchange(app, &target, partition);
-            forwarder.send(exchange, Some(make), Request::new(body::empty())).await
+            forwarder
+                .send(exchange, Some(make), Request::new(body::empty()))
+                .await
         }
         Err(error) => Err(error),
     };
@@ -249,17 +303,29 @@ pub(super) async fn arrive(
     }
     let status = answer.response.status();
     let seen = answer.response.headers().get(SEEN);
-    let seen = seen.and_then(|value| value.to_str().ok()).map(|text| text.chars().take(100).collect());
-    let mutual = match answer.backend_token.as_ref().and_then(|value| value.to_str().ok()) {
+    let seen = seen
+        .and_then(|value| value.to_str().ok())
+        .map(|text| text.chars().take(100).collect());
+    let mutual = match answer
+        .backend_token
+        .as_ref()
+        .and_then(|value| value.to_str().ok())
+    {
         Some(text) => {
-            let bytes = text.split_once(' ').and_then(|(_, token)| STANDARD.decode(token.trim()).ok());
+            let bytes = text
+                .split_once(' ')
+                .and_then(|(_, token)| STANDARD.decode(token.trim()).ok());
             let proved = token.verify_mutual(&bytes.unwrap_or_default()).await;
             proved.map_err(|error| kerberos_refusal(world, &error))?;
             true
         }
         None => false,
     };
-    Ok(Arrival { status, seen, mutual })
+    Ok(Arrival {
+        status,
+        seen,
+        mutual,
+    })
 }
 
 fn refusal(world: &World, app: &Application, principal: &Principal, error: &Error) -> Refusal {
@@ -290,7 +356,12 @@ fn refusal(world: &World, app: &Application, principal: &Principal, error: &Erro
     }
 }
 
-fn backend_refusal(world: &World, app: &Application, principal: &Principal, proof: String) -> Refusal {
+fn backend_refusal(
+    world: &World,
+    app: &Application,
+    principal: &Principal,
+    proof: String,
+) -> Refusal {
     let spn = spn(app).map(|(spn, _)| spn.as_str());
     let gateway = world.gateway();
     let names = kerberos::Names {
@@ -299,13 +370,18 @@ fn backend_refusal(world: &World, app: &Application, principal: &Principal, proo
         gateway: Some(&gateway),
     };
     let filled = kerberos::by_code("backend-refused-ticket").map(|row| row.fill(&names));
-    let (cause, fix) = filled.map_or_else(Default::default, |row| (format!("{}; {}", row.cause, row.check), row.fix));
+    let (cause, fix) = filled.map_or_else(Default::default, |row| {
+        (format!("{}; {}", row.cause, row.check), row.fix)
+    });
     let keytab = "a backend with a keytab of its own (Apache, nginx, Java): is the keytab as new as the account's password?";
     Refusal {
         code: Code::TicketRefused.to_string(),
         proof,
         cause: format!("{cause}; {keytab}"),
-        fix: format!("{fix}\nkvno -k <the backend's keytab> {}", spn.unwrap_or("<spn>")),
+        fix: format!(
+            "{fix}\nkvno -k <the backend's keytab> {}",
+            spn.unwrap_or("<spn>")
+        ),
     }
 }
 
@@ -326,9 +402,18 @@ pub(super) async fn accepted(
     let timings = steps(token.timings());
     match arrive(world, forwarder, app, token).await {
         Ok(arrival) => {
-            let seen = arrival.seen.map_or_else(String::new, |seen| format!(", saw {seen}"));
-            let mutual = if arrival.mutual { ", proved who it is" } else { "" };
-            let proof = format!("as {as_whom}: {}{seen}{mutual}; {timings}", arrival.status.as_u16());
+            let seen = arrival
+                .seen
+                .map_or_else(String::new, |seen| format!(", saw {seen}"));
+            let mutual = if arrival.mutual {
+                ", proved who it is"
+            } else {
+                ""
+            };
+            let proof = format!(
+                "as {as_whom}: {}{seen}{mutual}; {timings}",
+                arrival.status.as_u16()
+            );
             check::TOKEN.ok(subject, proof)
         }
         Err(refusal) => fault(&subject, as_whom, refusal),
@@ -337,13 +422,23 @@ pub(super) async fn accepted(
 
 fn fault(subject: &str, as_whom: &str, refusal: Refusal) -> Finding {
     let cause = format!("{} [{}]", refusal.cause, refusal.code);
-    check::TOKEN.fault(subject, format!("as {as_whom}: {}", refusal.proof), mend(cause, refusal.fix))
+    check::TOKEN.fault(
+        subject,
+        format!("as {as_whom}: {}", refusal.proof),
+        mend(cause, refusal.fix),
+    )
 }
 
 fn steps(timings: Timings) -> String {
     let millis = |span: Duration| format!("{:.1} ms", span.as_secs_f64() * 1000.0);
-    let known = [("S4U2Self", timings.s4u2self), ("S4U2Proxy", timings.s4u2proxy), ("token", Some(timings.token))];
-    let told = known.into_iter().filter_map(|(name, span)| Some(format!("{name} {}", millis(span?))));
+    let known = [
+        ("S4U2Self", timings.s4u2self),
+        ("S4U2Proxy", timings.s4u2proxy),
+        ("token", Some(timings.token)),
+    ];
+    let told = known
+        .into_iter()
+        .filter_map(|(name, span)| Some(format!("{name} {}", millis(span?))));
     told.collect::<Vec<_>>().join(", ")
 }
 
@@ -361,7 +456,11 @@ mod tests {
             (200, "", false, State::Warning),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(offer("a", status, &[value.to_owned()], asked).state, state, "{value}");
+            assert_eq!(
+                offer("a", status, &[value.to_owned()], asked).state,
+                state,
+                "{value}"
+            );
         }
     }
 }

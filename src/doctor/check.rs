@@ -89,14 +89,26 @@ impl Check {
 
     /// Wrong.
     #[must_use]
-    pub fn fault(self, subject: impl Into<String>, proof: impl Into<String>, mend: Mend) -> Finding {
-        self.ok(subject, proof).but(State::Fault, mend.cause, mend.fix)
+    pub fn fault(
+        self,
+        subject: impl Into<String>,
+        proof: impl Into<String>,
+        mend: Mend,
+    ) -> Finding {
+        self.ok(subject, proof)
+            .but(State::Fault, mend.cause, mend.fix)
     }
 
     /// Works, but should be looked at.
     #[must_use]
-    pub fn warning(self, subject: impl Into<String>, proof: impl Into<String>, mend: Mend) -> Finding {
-        self.ok(subject, proof).but(State::Warning, mend.cause, mend.fix)
+    pub fn warning(
+        self,
+        subject: impl Into<String>,
+        proof: impl Into<String>,
+        mend: Mend,
+    ) -> Finding {
+        self.ok(subject, proof)
+            .but(State::Warning, mend.cause, mend.fix)
     }
 
     /// Not checked, and why.

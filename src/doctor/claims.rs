@@ -55,12 +55,18 @@ async fn connect(world: &World) -> Result<Option<Graph>, Stop> {
         return Ok(None);
     }
     let fault = |why: String| Stop::fail(Code::IssuerMisconfigured, Side::Issuer, why);
-    let settings = assembly::oidc_settings(&world.config).map_err(|error| fault(error.to_string()))?;
+    let settings =
+        assembly::oidc_settings(&world.config).map_err(|error| fault(error.to_string()))?;
     let issuer = Issuer::new(settings, world.clock).map_err(|error| fault(error.to_string()))?;
     assembly::graph(&world.config, &Arc::new(issuer)).map_err(|error| fault(error.to_string()))
 }
 
-async fn from_graph(world: &World, graph: &Graph, app: &Application, visit: &Visit) -> Result<Known, Stop> {
+async fn from_graph(
+    world: &World,
+    graph: &Graph,
+    app: &Application,
+    visit: &Visit,
+) -> Result<Known, Stop> {
     let asked = match visit.person.parse::<Uuid>() {
         Ok(oid) => graph.user(oid).await,
         Err(_) => graph.user_by_upn(&visit.person).await,
@@ -71,9 +77,20 @@ async fn from_graph(world: &World, graph: &Graph, app: &Application, visit: &Vis
         let detail = format!("{} is disabled at the identity provider", user.id);
         return Err(Stop::deny(Code::PersonDisabled, detail));
     }
-    let rules = app.access.allow.iter().chain(&app.access.deny).filter_map(|rule| rule.group);
-    let mapped = world.config.mapping.iter().flat_map(|mapping| &mapping.groups);
-    let named: BTreeSet<Uuid> = rules.chain(mapped.filter_map(|mapping| mapping.group)).collect();
+    let rules = app
+        .access
+        .allow
+        .iter()
+        .chain(&app.access.deny)
+        .filter_map(|rule| rule.group);
+    let mapped = world
+        .config
+        .mapping
+        .iter()
+        .flat_map(|mapping| &mapping.groups);
+    let named: BTreeSet<Uuid> = rules
+        .chain(mapped.filter_map(|mapping| mapping.group))
+        .collect();
     let named: Vec<Uuid> = named.into_iter().collect();
     let mut groups = match named.is_empty() {
         true => Vec::new(),
@@ -92,7 +109,9 @@ fn unknown(person: &str, error: &graph::Error) -> Stop {
     match error {
         graph::Error::UserUnknown(_) => Stop::deny(
             Code::SignInRefused,
-            format!("the identity provider knows no {person} (object id, or UPN as in the tenant: name_home.example#EXT#@…)"),
+            format!(
+                "the identity provider knows no {person} (object id, or UPN as in the tenant: name_home.example#EXT#@…)"
+            ),
         ),
         graph::Error::Refused { .. } => Stop::fail(
             Code::IssuerMisconfigured,
@@ -103,7 +122,9 @@ fn unknown(person: &str, error: &graph::Error) -> Stop {
         | graph::Error::Token(_)
         | graph::Error::Unreachable(_)
         | graph::Error::Throttled { .. }
-        | graph::Error::Answer(_) => Stop::fail(Code::IssuerUnreachable, Side::Issuer, error.to_string()),
+        | graph::Error::Answer(_) => {
+            Stop::fail(Code::IssuerUnreachable, Side::Issuer, error.to_string())
+        }
     }
 }
 
@@ -115,13 +136,18 @@ fn told(user: &User, groups: usize, visit: &Visit) -> String {
         [] => String::from("app roles are not known (assume some with --role)"),
         roles => format!("app roles assumed: {}", roles.join(", ")),
     };
-    format!("{} by Graph: {kind}{synced}, in {groups} of the groups that matter; {assumed}", user.id)
+    format!(
+        "{} by Graph: {kind}{synced}, in {groups} of the groups that matter; {assumed}",
+        user.id
+    )
 }
 
 fn of_user(world: &World, user: User, groups: Vec<Uuid>, visit: &Visit) -> Claims {
     let upn = user.user_principal_name;
     // Graph does not tell the home tenant; the UPN's form tells that there is another one.
-    let elsewhere = upn.as_deref().is_some_and(|upn| upn.to_ascii_uppercase().contains("#EXT#@"));
+    let elsewhere = upn
+        .as_deref()
+        .is_some_and(|upn| upn.to_ascii_uppercase().contains("#EXT#@"));
     let home = match visit.home_tenant {
         Some(tenant) if tenant != world.config.issuer.tenant => Home::Tenant(tenant),
         Some(_) => Home::Own,
@@ -134,7 +160,9 @@ fn of_user(world: &World, user: User, groups: Vec<Uuid>, visit: &Visit) -> Claim
             oid: user.id,
         },
         home,
-        guest: user.user_type.map(|kind| kind.eq_ignore_ascii_case("Guest")),
+        guest: user
+            .user_type
+            .map(|kind| kind.eq_ignore_ascii_case("Guest")),
         display_name: user.display_name,
         given_name: user.given_name,
         family_name: user.surname,
@@ -143,28 +171,45 @@ fn of_user(world: &World, user: User, groups: Vec<Uuid>, visit: &Visit) -> Claim
         preferred_username: None,
         roles: visit.roles.clone(),
         groups: Groups::Listed(groups),
-        onprem_sid: user.on_premises_security_identifier.and_then(|sid| sid.parse().ok()),
+        onprem_sid: user
+            .on_premises_security_identifier
+            .and_then(|sid| sid.parse().ok()),
         session_id: None,
         login_hint: None,
     }
 }
 
 /// Without Graph an object id is taken as it is, and a UPN leads to the person by way of the account.
-async fn from_directory(world: &World, directory: Option<&Directory>, visit: &Visit) -> Result<Known, Stop> {
-    let assumed = "issuer.graph is not configured: nothing is known but what was assumed with options";
+async fn from_directory(
+    world: &World,
+    directory: Option<&Directory>,
+    visit: &Visit,
+) -> Result<Known, Stop> {
+    let assumed =
+        "issuer.graph is not configured: nothing is known but what was assumed with options";
     if let Ok(oid) = visit.person.parse::<Uuid>() {
         let claims = bare(world, oid, visit);
-        return Ok(Known { claims, source: String::from(assumed) });
+        return Ok(Known {
+            claims,
+            source: String::from(assumed),
+        });
     }
     let account = match directory {
         Some(directory) => by_upn(world, directory, &visit.person).await?,
         None => None,
     };
     let Some(account) = account else {
-        let detail = format!("no account has the UPN {}; without Graph give the object id", visit.person);
+        let detail = format!(
+            "no account has the UPN {}; without Graph give the object id",
+            visit.person
+        );
         return Err(Stop::deny(Code::AccountMissing, detail));
     };
-    let anchor = world.config.mapping.as_ref().map(|mapping| mapping.anchor_attribute.as_str());
+    let anchor = world
+        .config
+        .mapping
+        .as_ref()
+        .map(|mapping| mapping.anchor_attribute.as_str());
     let oid = anchor.and_then(|name| account.text(name)?.strip_prefix("User_")?.parse().ok());
     let mut claims = bare(world, oid.unwrap_or_default(), visit);
     claims.upn = Some(visit.person.clone());
@@ -205,7 +250,13 @@ fn bare(world: &World, oid: Uuid, visit: &Visit) -> Claims {
 }
 
 async fn by_upn(world: &World, directory: &Directory, upn: &str) -> Result<Option<Entry>, Stop> {
-    let fault = |error: crate::ldap::Error| Stop::fail(Code::DirectoryUnreachable, Side::Directory, error.to_string());
+    let fault = |error: crate::ldap::Error| {
+        Stop::fail(
+            Code::DirectoryUnreachable,
+            Side::Directory,
+            error.to_string(),
+        )
+    };
     let Some(mapping) = &world.config.mapping else {
         return Ok(None);
     };

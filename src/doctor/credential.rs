@@ -64,7 +64,12 @@ pub(super) async fn examine(world: &World) -> Credential {
             None
         }
         Ok(delegator) => {
-            let ticket = timed(check::TICKET, section.principal.as_str(), ticket(&delegator)).await;
+            let ticket = timed(
+                check::TICKET,
+                section.principal.as_str(),
+                ticket(&delegator),
+            )
+            .await;
             let held = ticket.state == State::Ok;
             findings.push(ticket);
             held.then_some(delegator)
@@ -81,7 +86,10 @@ fn unneeded() -> Credential {
     let why = "no application needs tickets or accounts";
     let all = [check::KDC, check::KEYTAB, check::TICKET];
     Credential {
-        findings: all.into_iter().map(|check| check.skipped("", why)).collect(),
+        findings: all
+            .into_iter()
+            .map(|check| check.skipped("", why))
+            .collect(),
         ..Credential::default()
     }
 }
@@ -104,15 +112,25 @@ fn keytab(section: &Kerberos) -> (Finding, Option<Keytab>) {
             return (check::KEYTAB.fault(path, error.to_string(), mend), None);
         }
     };
-    let types: BTreeSet<Enctype> = keytab.entries_of(principal).map(|entry| entry.enctype).collect();
+    let types: BTreeSet<Enctype> = keytab
+        .entries_of(principal)
+        .map(|entry| entry.enctype)
+        .collect();
     let types: Vec<_> = types.iter().rev().map(ToString::to_string).collect();
     let kvno = keytab.newest_kvno(principal).unwrap_or(0);
     let mode = fs::metadata(&section.keytab).map(|meta| meta.permissions().mode() & 0o7777);
     let mode = mode.unwrap_or(0);
-    let proof = format!("{principal}, key version {kvno}, {}; mode {mode:04o}", types.join(" "));
+    let proof = format!(
+        "{principal}, key version {kvno}, {}; mode {mode:04o}",
+        types.join(" ")
+    );
     let finding = if keytab.is_group_readable() {
         let cause = "the file's group can read the gateway's key, and so act as every guest";
-        check::KEYTAB.warning(path.clone(), proof, mend(cause, format!("chmod 0600 {path}")))
+        check::KEYTAB.warning(
+            path.clone(),
+            proof,
+            mend(cause, format!("chmod 0600 {path}")),
+        )
     } else {
         check::KEYTAB.ok(path, proof)
     };
@@ -136,7 +154,9 @@ fn keytab_fix(error: &KeytabError, section: &Kerberos) -> String {
         }
         KeytabError::Malformed { .. } => make,
         KeytabError::NoStrongKey { .. } => {
-            format!("Set-ADUser {account} -KerberosEncryptionType AES128,AES256        (before the password is set)\n{make}")
+            format!(
+                "Set-ADUser {account} -KerberosEncryptionType AES128,AES256        (before the password is set)\n{make}"
+            )
         }
     }
 }
@@ -153,10 +173,16 @@ async fn kdcs(section: &Kerberos, delegator: Option<&Delegator>) -> Vec<Finding>
         .collect();
     let answers: Vec<(String, KdcHealth)> = if listed.is_empty() {
         let Some(delegator) = delegator else {
-            return vec![check::KDC.skipped("", "DNS names the KDCs, and is asked with a usable keytab only")];
+            return vec![check::KDC.skipped(
+                "",
+                "DNS names the KDCs, and is asked with a usable keytab only",
+            )];
         };
         let found = delegator.probe_kdcs().await;
-        found.into_iter().map(|kdc| (kdc.address.to_string(), kdc.health)).collect()
+        found
+            .into_iter()
+            .map(|kdc| (kdc.address.to_string(), kdc.health))
+            .collect()
     } else {
         join_all(listed.iter().map(|kdc| async move {
             let health = kerberos::probe(kdc, &section.principal, KDC_PATIENCE).await;
@@ -166,18 +192,26 @@ async fn kdcs(section: &Kerberos, delegator: Option<&Delegator>) -> Vec<Finding>
     };
     if answers.is_empty() {
         let realm = section.principal.realm().to_ascii_lowercase();
-        let fix = format!("dig SRV _kerberos._tcp.{realm}\nor list them: kerberos.kdcs = [\"dc1.{realm}\"]");
+        let fix = format!(
+            "dig SRV _kerberos._tcp.{realm}\nor list them: kerberos.kdcs = [\"dc1.{realm}\"]"
+        );
         let mend = mend("no ticket can be fetched", fix);
         return vec![check::KDC.fault("", "DNS names no KDC", mend)];
     }
-    let some_up = answers.iter().any(|(_, health)| matches!(health, KdcHealth::Up { .. }));
-    answers.into_iter().map(|(kdc, health)| judge_kdc(&kdc, health, some_up)).collect()
+    let some_up = answers
+        .iter()
+        .any(|(_, health)| matches!(health, KdcHealth::Up { .. }));
+    answers
+        .into_iter()
+        .map(|(kdc, health)| judge_kdc(&kdc, health, some_up))
+        .collect()
 }
 
 fn judge_kdc(kdc: &str, health: KdcHealth, some_up: bool) -> Finding {
     const CHECK: Check = check::KDC;
     let (host, port) = kdc.rsplit_once(':').unwrap_or((kdc, "88"));
-    let fix = format!("nc -vz {host} {port}\nTest-NetConnection {host} -Port {port}        (Windows)");
+    let fix =
+        format!("nc -vz {host} {port}\nTest-NetConnection {host} -Port {port}        (Windows)");
     match health {
         KdcHealth::Up { answered_in, skew } => {
             let skew = skew.unwrap_or(0);
@@ -186,9 +220,14 @@ fn judge_kdc(kdc: &str, health: KdcHealth, some_up: bool) -> Finding {
             finding.proof = format!("answered in {millis} ms, its clock: {}", finding.proof);
             finding.took(answered_in)
         }
-        KdcHealth::Down { reason } if some_up => {
-            CHECK.warning(kdc, reason, mend("another KDC takes over, at the cost of a second now and then", fix))
-        }
+        KdcHealth::Down { reason } if some_up => CHECK.warning(
+            kdc,
+            reason,
+            mend(
+                "another KDC takes over, at the cost of a second now and then",
+                fix,
+            ),
+        ),
         KdcHealth::Down { reason } => {
             let cause = "no KDC answers: no ticket can be fetched (TCP, not UDP, is asked)";
             CHECK.fault(kdc, reason, mend(cause, fix))
@@ -208,6 +247,13 @@ async fn ticket(delegator: &Delegator) -> Finding {
         Err(error) => error,
     };
     let diagnosis = kerberos::diagnose_as(&error, Some(principal.name()));
-    let cause = format!("{} [{}]; {}", diagnosis.cause, diagnosis.code, diagnosis.check);
-    check::TICKET.fault(principal.as_str(), error.to_string(), mend(cause, diagnosis.fix))
+    let cause = format!(
+        "{} [{}]; {}",
+        diagnosis.cause, diagnosis.code, diagnosis.check
+    );
+    check::TICKET.fault(
+        principal.as_str(),
+        error.to_string(),
+        mend(cause, diagnosis.fix),
+    )
 }

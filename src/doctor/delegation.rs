@@ -33,7 +33,11 @@ pub(super) fn spns(app: &Application) -> Vec<Spn> {
     spns
 }
 
-pub(super) async fn examine(world: &World, held: Option<&Held>, app: &Arc<Application>) -> Vec<Finding> {
+pub(super) async fn examine(
+    world: &World,
+    held: Option<&Held>,
+    app: &Arc<Application>,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for spn in spns(app) {
         let subject = format!("{}: {spn}", app.id);
@@ -47,7 +51,10 @@ pub(super) async fn examine(world: &World, held: Option<&Held>, app: &Arc<Applic
             Ok(found) => owner(&subject, &spn, found),
             Err(error) => {
                 let mend = mend("the directory refuses the search", "");
-                (check::BACKEND_SPN.fault(&subject, error.to_string(), mend), None)
+                (
+                    check::BACKEND_SPN.fault(&subject, error.to_string(), mend),
+                    None,
+                )
             }
         };
         findings.push(finding);
@@ -71,10 +78,18 @@ async fn owners(held: &Held, spn: &Spn) -> Result<Vec<Entry>, ldap::Error> {
     let search = Search {
         base: held.base.clone(),
         scope: Scope::Subtree,
-        filter: Filter::any(&[Filter::equals(&name, spn.as_str()), Filter::equals(&name, &host)]),
-        attributes: ["sAMAccountName", "servicePrincipalName", "userAccountControl", TRUSTEES]
-            .map(String::from)
-            .to_vec(),
+        filter: Filter::any(&[
+            Filter::equals(&name, spn.as_str()),
+            Filter::equals(&name, &host),
+        ]),
+        attributes: [
+            "sAMAccountName",
+            "servicePrincipalName",
+            "userAccountControl",
+            TRUSTEES,
+        ]
+        .map(String::from)
+        .to_vec(),
         limit: 10,
     };
     Ok(held.session.search(&search).await?.entries)
@@ -86,25 +101,44 @@ fn sam(entry: &Entry) -> &str {
 
 /// The one account whose key the ticket will be made for.
 fn owner(subject: &str, spn: &Spn, found: Vec<Entry>) -> (Finding, Option<Entry>) {
-    let (exact, by_host): (Vec<Entry>, Vec<Entry>) =
-        found.into_iter().partition(|entry| entry.has("servicePrincipalName", spn.as_str()));
+    let (exact, by_host): (Vec<Entry>, Vec<Entry>) = found
+        .into_iter()
+        .partition(|entry| entry.has("servicePrincipalName", spn.as_str()));
     let class = spn.as_str().split('/').next().unwrap_or_default();
     // HOST/ stands for HTTP/ and others, not for every class.
-    let by_host = if class.eq_ignore_ascii_case("HTTP") { by_host } else { Vec::new() };
-    let (found, how) = if exact.is_empty() { (by_host, " by HOST/") } else { (exact, "") };
+    let by_host = if class.eq_ignore_ascii_case("HTTP") {
+        by_host
+    } else {
+        Vec::new()
+    };
+    let (found, how) = if exact.is_empty() {
+        (by_host, " by HOST/")
+    } else {
+        (exact, "")
+    };
     if found.len() > 1 {
         let names: Vec<_> = found.iter().map(sam).collect();
-        let remove = names.iter().map(|name| format!("setspn -D {spn} {name}")).collect::<Vec<_>>();
+        let remove = names
+            .iter()
+            .map(|name| format!("setspn -D {spn} {name}"))
+            .collect::<Vec<_>>();
         let fix = format!(
             "setspn -X        (lists duplicates)\nkeep the account the service runs as, remove the other:\n{}\nsamba-tool spn delete {spn} <account>        (Samba)",
             remove.join("\n")
         );
         let cause = "two accounts answer to one SPN: the KDC gives no ticket, or one the backend cannot open";
-        return (check::BACKEND_SPN.fault(subject, names.join(" and "), mend(cause, fix)), None);
+        return (
+            check::BACKEND_SPN.fault(subject, names.join(" and "), mend(cause, fix)),
+            None,
+        );
     }
     match found.into_iter().next() {
         Some(entry) => {
-            let proof = format!("registered once in the domain, on {} ({}){how}", sam(&entry), entry.dn);
+            let proof = format!(
+                "registered once in the domain, on {} ({}){how}",
+                sam(&entry),
+                entry.dn
+            );
             (check::BACKEND_SPN.ok(subject, proof), Some(entry))
         }
         None => {
@@ -113,13 +147,17 @@ fn owner(subject: &str, spn: &Spn, found: Vec<Entry>) -> (Finding, Option<Entry>
                 spn.host()
             );
             let cause = "no account answers to the SPN, so the KDC gives no ticket for it";
-            (check::BACKEND_SPN.fault(subject, "on no account of the domain", mend(cause, fix)), None)
+            (
+                check::BACKEND_SPN.fault(subject, "on no account of the domain", mend(cause, fix)),
+                None,
+            )
         }
     }
 }
 
 fn delegation(world: &World, held: &Held, subject: &str, spn: &Spn, owner: &Entry) -> [Finding; 2] {
-    let skipped = |why: &str| [check::DELEGATION, check::TRANSITION].map(|check| check.skipped(subject, why));
+    let skipped =
+        |why: &str| [check::DELEGATION, check::TRANSITION].map(|check| check.skipped(subject, why));
     let Some(own) = &held.gateway else {
         return skipped("the gateway's account is not in the directory");
     };
@@ -131,7 +169,11 @@ fn delegation(world: &World, held: &Held, subject: &str, spn: &Spn, owner: &Entr
     let (gateway, backend) = (world.gateway(), sam(owner));
     if resource {
         let proof = format!("resource-based: {TRUSTEES} of {backend} allows {gateway}");
-        let proof = if classic { format!("{proof}; classic as well") } else { proof };
+        let proof = if classic {
+            format!("{proof}; classic as well")
+        } else {
+            proof
+        };
         return [
             check::DELEGATION.ok(subject, proof),
             check::TRANSITION.skipped(subject, "resource-based delegation does not need it"),
@@ -139,12 +181,21 @@ fn delegation(world: &World, held: &Held, subject: &str, spn: &Spn, owner: &Entr
     }
     if classic {
         let proof = format!("classic: msDS-AllowedToDelegateTo of {gateway} has {spn}");
-        return [check::DELEGATION.ok(subject, proof), transition(subject, &gateway, any_protocol)];
+        return [
+            check::DELEGATION.ok(subject, proof),
+            transition(subject, &gateway, any_protocol),
+        ];
     }
     let proof = match &trustees {
-        None => format!("not in msDS-AllowedToDelegateTo of {gateway}; {backend} has no {TRUSTEES}"),
-        Some(Some(_)) => format!("not in msDS-AllowedToDelegateTo of {gateway}; {TRUSTEES} of {backend} names others"),
-        Some(None) => format!("not in msDS-AllowedToDelegateTo of {gateway}; {TRUSTEES} of {backend} cannot be read"),
+        None => {
+            format!("not in msDS-AllowedToDelegateTo of {gateway}; {backend} has no {TRUSTEES}")
+        }
+        Some(Some(_)) => format!(
+            "not in msDS-AllowedToDelegateTo of {gateway}; {TRUSTEES} of {backend} names others"
+        ),
+        Some(None) => format!(
+            "not in msDS-AllowedToDelegateTo of {gateway}; {TRUSTEES} of {backend} cannot be read"
+        ),
     };
     let fix = format!(
         "resource-based (recommended; write access to {backend} is enough):\n\
@@ -155,7 +206,14 @@ fn delegation(world: &World, held: &Held, subject: &str, spn: &Spn, owner: &Entr
          samba-tool delegation add-service {gateway} {spn}; samba-tool delegation for-any-protocol {gateway} on        (Samba)"
     );
     [
-        check::DELEGATION.fault(subject, proof, mend("the KDC will refuse: the gateway may not delegate to this service", fix)),
+        check::DELEGATION.fault(
+            subject,
+            proof,
+            mend(
+                "the KDC will refuse: the gateway may not delegate to this service",
+                fix,
+            ),
+        ),
         check::TRANSITION.skipped(subject, "there is no delegation to speak of"),
     ]
 }
@@ -167,8 +225,13 @@ fn transition(subject: &str, gateway: &str, any_protocol: bool) -> Finding {
     let fix = format!(
         "Set-ADAccountControl {gateway} -TrustedToAuthForDelegation $true\nsamba-tool delegation for-any-protocol {gateway} on        (Samba)"
     );
-    let cause = "\"use Kerberos only\": tickets for people who signed in with Entra cannot be passed on";
-    check::TRANSITION.fault(subject, format!("userAccountControl of {gateway} lacks 0x1000000"), mend(cause, fix))
+    let cause =
+        "\"use Kerberos only\": tickets for people who signed in with Entra cannot be passed on";
+    check::TRANSITION.fault(
+        subject,
+        format!("userAccountControl of {gateway} lacks 0x1000000"),
+        mend(cause, fix),
+    )
 }
 
 #[cfg(test)]
@@ -179,7 +242,13 @@ mod tests {
     fn account(name: &str, spns: &[&str]) -> Entry {
         let dn = format!("CN={name},DC=contoso,DC=test").parse().unwrap();
         let spns: Vec<&[u8]> = spns.iter().map(|spn| spn.as_bytes()).collect();
-        Entry::from_parts(dn, &[("sAMAccountName", &[name.as_bytes()]), ("servicePrincipalName", &spns)])
+        Entry::from_parts(
+            dn,
+            &[
+                ("sAMAccountName", &[name.as_bytes()]),
+                ("servicePrincipalName", &spns),
+            ],
+        )
     }
 
     #[test]
@@ -192,7 +261,11 @@ mod tests {
             (vec![one()], State::Ok, Some("svc-a")),
             (vec![host()], State::Ok, Some("A$")),
             (vec![host(), one()], State::Ok, Some("svc-a")),
-            (vec![one(), account("svc-b", &["HTTP/a.contoso.test"])], State::Fault, None),
+            (
+                vec![one(), account("svc-b", &["HTTP/a.contoso.test"])],
+                State::Fault,
+                None,
+            ),
             (vec![], State::Fault, None),
         ] {
             let (finding, entry) = owner_of(found);

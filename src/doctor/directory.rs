@@ -3,7 +3,6 @@
 use std::time::Duration;
 use std::time::Instant;
 
-use time::OffsetDateTime;
 use time::PrimitiveDateTime;
 use time::macros::format_description;
 
@@ -86,8 +85,17 @@ pub(super) async fn open(world: &World, credential: &Credential) -> Inside {
         Ok(servers) => servers,
         Err(error) => {
             let domain = section.realm.as_str().to_ascii_lowercase();
-            let fix = format!("dig SRV _ldap._tcp.dc._msdcs.{domain}\nor list them: directory.servers = [\"dc1.{domain}\"]");
-            return broken(world, check::DIRECTORY.fault("", error.to_string(), mend("no domain controller is known", fix)));
+            let fix = format!(
+                "dig SRV _ldap._tcp.dc._msdcs.{domain}\nor list them: directory.servers = [\"dc1.{domain}\"]"
+            );
+            return broken(
+                world,
+                check::DIRECTORY.fault(
+                    "",
+                    error.to_string(),
+                    mend("no domain controller is known", fix),
+                ),
+            );
         }
     };
     let mut findings = Vec::new();
@@ -100,7 +108,10 @@ pub(super) async fn open(world: &World, credential: &Credential) -> Inside {
     let base: Result<Dn, _> = section.base_dn.parse();
     let (Some(session), Ok(base)) = (best, base) else {
         findings.extend(skipped("no domain controller can be asked (check 12)"));
-        return Inside { findings, held: None };
+        return Inside {
+            findings,
+            held: None,
+        };
     };
     let gateway = match &world.config.kerberos {
         Some(kerberos) => own(&session, &base, kerberos.principal.name()).await,
@@ -110,79 +121,134 @@ pub(super) async fn open(world: &World, credential: &Credential) -> Inside {
     let gateway = gateway.ok().flatten();
     Inside {
         findings,
-        held: Some(Held { session, base, gateway }),
+        held: Some(Held {
+            session,
+            base,
+            gateway,
+        }),
     }
 }
 
 /// Everything that needs the directory, skipped.
 fn closed(world: &World, why: &str) -> Inside {
-    let first = [check::DIRECTORY, check::DIRECTORY_CLOCK].map(|check| check.skipped(subject(world), why));
+    let first =
+        [check::DIRECTORY, check::DIRECTORY_CLOCK].map(|check| check.skipped(subject(world), why));
     let findings = first.into_iter().chain(skipped(why)).collect();
-    Inside { findings, held: None }
+    Inside {
+        findings,
+        held: None,
+    }
 }
 
 fn broken(world: &World, finding: Finding) -> Inside {
     let why = "the directory cannot be asked (check 12)";
     let clock = check::DIRECTORY_CLOCK.skipped(subject(world), why);
     let findings = [finding, clock].into_iter().chain(skipped(why)).collect();
-    Inside { findings, held: None }
+    Inside {
+        findings,
+        held: None,
+    }
 }
 
 fn subject(world: &World) -> String {
-    let realm = world.config.directory.as_ref().map(|directory| directory.realm.to_string());
+    let realm = world
+        .config
+        .directory
+        .as_ref()
+        .map(|directory| directory.realm.to_string());
     realm.unwrap_or_default()
 }
 
 fn skipped(why: &str) -> impl Iterator<Item = Finding> {
-    [check::KEY_VERSION, check::ENCTYPES, check::GATEWAY_SPN, check::GATEWAY_ACCOUNT]
-        .into_iter()
-        .map(move |check| check.skipped("", why))
+    [
+        check::KEY_VERSION,
+        check::ENCTYPES,
+        check::GATEWAY_SPN,
+        check::GATEWAY_ACCOUNT,
+    ]
+    .into_iter()
+    .map(move |check| check.skipped("", why))
 }
 
 /// One controller: does it answer, as whom does it see us, what time is it there.
-async fn meet(world: &World, directory: &Directory, server: &HostName) -> (Vec<Finding>, Option<Session>) {
+async fn meet(
+    world: &World,
+    directory: &Directory,
+    server: &HostName,
+) -> (Vec<Finding>, Option<Session>) {
     let begun = Instant::now();
     let session = match directory.session_on(server).await {
         Ok(session) => session,
         Err(error) => {
-            let finding = check::DIRECTORY.fault(server.as_str(), error.to_string(), bind_mend(world, server, &error));
-            let clock = check::DIRECTORY_CLOCK.skipped(server.as_str(), "the controller does not answer");
+            let finding = check::DIRECTORY.fault(
+                server.as_str(),
+                error.to_string(),
+                bind_mend(world, server, &error),
+            );
+            let clock =
+                check::DIRECTORY_CLOCK.skipped(server.as_str(), "the controller does not answer");
             return (vec![finding.took(begun.elapsed()), clock], None);
         }
     };
     let root = session.root().await;
     let took = begun.elapsed();
-    let clock = match root.as_ref().ok().and_then(|root| generalized_time(root.text("currentTime")?)) {
+    let clock = match root
+        .as_ref()
+        .ok()
+        .and_then(|root| generalized_time(root.text("currentTime")?))
+    {
         Some(time) => {
             let skew = time.saturating_sub(Clock::System.unix());
             world::clock(check::DIRECTORY_CLOCK, server.as_str(), skew, SKEW)
         }
-        None => check::DIRECTORY_CLOCK.skipped(server.as_str(), "the controller does not tell its time"),
+        None => {
+            check::DIRECTORY_CLOCK.skipped(server.as_str(), "the controller does not tell its time")
+        }
     };
     let finding = match root {
         Ok(_) => {
-            let whom = session.who_am_i().await.unwrap_or_else(|error| error.to_string());
-            check::DIRECTORY.ok(server.as_str(), format!("LDAPS, certificate checked, sees us as {whom}"))
+            let whom = session
+                .who_am_i()
+                .await
+                .unwrap_or_else(|error| error.to_string());
+            check::DIRECTORY.ok(
+                server.as_str(),
+                format!("LDAPS, certificate checked, sees us as {whom}"),
+            )
         }
-        Err(error) => check::DIRECTORY.fault(server.as_str(), error.to_string(), bind_mend(world, server, &error)),
+        Err(error) => check::DIRECTORY.fault(
+            server.as_str(),
+            error.to_string(),
+            bind_mend(world, server, &error),
+        ),
     };
     (vec![finding.took(took), clock], Some(session))
 }
 
 fn bind_mend(world: &World, server: &HostName, error: &ldap::Error) -> check::Mend {
-    let port = world.config.directory.as_ref().map_or(636, |directory| directory.port);
-    let tls = format!("openssl s_client -connect {server}:{port} -verify_hostname {server}\na private authority goes into directory.ca_file");
+    let port = world
+        .config
+        .directory
+        .as_ref()
+        .map_or(636, |directory| directory.port);
+    let tls = format!(
+        "openssl s_client -connect {server}:{port} -verify_hostname {server}\na private authority goes into directory.ca_file"
+    );
     match error {
-        ldap::Error::Refused { refusal, .. } => {
-            mend(refusal.cure().unwrap_or("the controller refuses the bind"), "")
-        }
+        ldap::Error::Refused { refusal, .. } => mend(
+            refusal.cure().unwrap_or("the controller refuses the bind"),
+            "",
+        ),
         ldap::Error::Sasl { .. } => mend(
             "the controller does not take the gateway's ticket: its SPN ldap/ is missing, or it wants another channel binding",
             format!("setspn -Q ldap/{server}"),
         ),
-        ldap::Error::Unreachable { .. } | ldap::Error::Lost { .. } | ldap::Error::TimedOut { .. } => {
-            mend("the controller does not answer, or its certificate does not verify", tls)
-        }
+        ldap::Error::Unreachable { .. }
+        | ldap::Error::Lost { .. }
+        | ldap::Error::TimedOut { .. } => mend(
+            "the controller does not answer, or its certificate does not verify",
+            tls,
+        ),
         ldap::Error::NoServer { .. }
         | ldap::Error::Protocol { .. }
         | ldap::Error::EmptyPassword { .. }
@@ -194,7 +260,7 @@ fn bind_mend(world: &World, server: &HostName, error: &ldap::Error) -> check::Me
 pub(super) fn generalized_time(text: &str) -> Option<i64> {
     let plain = format_description!("[year][month][day][hour][minute][second]");
     let time = PrimitiveDateTime::parse(text.get(..14)?, plain).ok()?;
-    Some(time.assume_utc()).map(OffsetDateTime::unix_timestamp)
+    Some(time.assume_utc().unix_timestamp())
 }
 
 async fn own(session: &Session, base: &Dn, sam: &str) -> Result<Option<Own>, ldap::Error> {
@@ -222,7 +288,10 @@ async fn own(session: &Session, base: &Dn, sam: &str) -> Result<Option<Own>, lda
     let Some(entry) = session.read(&first.dn, &WANTED).await? else {
         return Ok(None);
     };
-    let groups = entry.values("tokenGroups").iter().filter_map(|bytes| Sid::from_bytes(bytes).ok());
+    let groups = entry
+        .values("tokenGroups")
+        .iter()
+        .filter_map(|bytes| Sid::from_bytes(bytes).ok());
     let sids = entry.sid("objectSid").into_iter().chain(groups).collect();
     Ok(Some(Own { entry, sids }))
 }
@@ -242,7 +311,9 @@ fn account(
                 state(&name, &own.entry),
             ];
         }
-        Ok(None) if world.config.kerberos.is_none() => String::from("there is no [kerberos] section"),
+        Ok(None) if world.config.kerberos.is_none() => {
+            String::from("there is no [kerberos] section")
+        }
         Ok(None) => format!("the directory has no account {name}"),
         Err(error) => error.to_string(),
     };
@@ -263,12 +334,25 @@ fn key_version(world: &World, keytab: Option<&Keytab>, account: &Entry) -> Findi
         return CHECK.ok(name, format!("version {ours} here and there"));
     }
     let proof = format!("keytab {ours}, directory {theirs}");
-    let fix = format!("make a new keytab from the password set last, and put it at {}", kerberos.keytab.display());
+    let fix = format!(
+        "make a new keytab from the password set last, and put it at {}",
+        kerberos.keytab.display()
+    );
     // An RODC's and Samba's numbers may differ in their upper half (branch id), the key being the same.
     if ours & 0xffff == theirs & 0xffff {
-        return CHECK.ok(name, format!("{proof}: the same key, numbered by another controller"));
+        return CHECK.ok(
+            name,
+            format!("{proof}: the same key, numbered by another controller"),
+        );
     }
-    CHECK.warning(name, proof, mend("the password was changed after the keytab was made; old tickets work until they end", fix))
+    CHECK.warning(
+        name,
+        proof,
+        mend(
+            "the password was changed after the keytab was made; old tickets work until they end",
+            fix,
+        ),
+    )
 }
 
 /// msDS-SupportedEncryptionTypes (MS-KILE 2.2.7).
@@ -277,15 +361,26 @@ fn enctypes(world: &World, keytab: Option<&Keytab>, account: &Entry) -> Finding 
     const RC4: i64 = 0x4;
     let name = world.gateway();
     let types = account.number("msDS-SupportedEncryptionTypes").unwrap_or(0);
-    let fix = format!("Set-ADUser {name} -KerberosEncryptionType AES128,AES256\nthen set its password again and make a new keytab");
+    let fix = format!(
+        "Set-ADUser {name} -KerberosEncryptionType AES128,AES256\nthen set its password again and make a new keytab"
+    );
     if types & AES == 0 && types != 0 {
         let proof = format!("msDS-SupportedEncryptionTypes = {types}: no AES");
-        return check::ENCTYPES.fault(name, proof, mend("the KDC makes no AES tickets for the gateway", fix));
+        return check::ENCTYPES.fault(
+            name,
+            proof,
+            mend("the KDC makes no AES tickets for the gateway", fix),
+        );
     }
-    let weak = keytab.is_some_and(|keytab| keytab.entries().iter().all(|entry| !entry.enctype.is_aes()));
+    let weak =
+        keytab.is_some_and(|keytab| keytab.entries().iter().all(|entry| !entry.enctype.is_aes()));
     if weak || types & RC4 != 0 {
         let proof = format!("msDS-SupportedEncryptionTypes = {types}");
-        return check::ENCTYPES.warning(name, proof, mend("RC4 is still allowed for this account (RFC 8429)", fix));
+        return check::ENCTYPES.warning(
+            name,
+            proof,
+            mend("RC4 is still allowed for this account (RFC 8429)", fix),
+        );
     }
     let proof = match types {
         0 => String::from("the domain's default; the keytab has AES keys"),
@@ -300,7 +395,9 @@ fn spn(name: &str, account: &Entry) -> Finding {
         return check::GATEWAY_SPN.ok(name, all.join(", "));
     }
     let cause = "without an SPN of its own the KDC makes out no ticket to the gateway in other people's names";
-    let fix = format!("setspn -S HTTP/<gateway host> {name}\nsamba-tool spn add HTTP/<gateway host> {name}        (Samba)");
+    let fix = format!(
+        "setspn -S HTTP/<gateway host> {name}\nsamba-tool spn add HTTP/<gateway host> {name}        (Samba)"
+    );
     check::GATEWAY_SPN.fault(name, "servicePrincipalName is empty", mend(cause, fix))
 }
 
@@ -309,17 +406,31 @@ fn state(name: &str, account: &Entry) -> Finding {
     let dn = &account.dn;
     if control & DISABLED != 0 {
         let fix = format!("Enable-ADAccount {name}");
-        return check::GATEWAY_ACCOUNT.fault(name, format!("{dn} is disabled"), mend("it cannot log in", fix));
+        return check::GATEWAY_ACCOUNT.fault(
+            name,
+            format!("{dn} is disabled"),
+            mend("it cannot log in", fix),
+        );
     }
     if control & UNCONSTRAINED != 0 {
         let cause = "unconstrained delegation collects everybody's tickets and is not needed";
-        let fix = format!("Set-ADAccountControl {name} -TrustedForDelegation $false\nsamba-tool delegation for-any-service {name} off        (Samba)");
-        return check::GATEWAY_ACCOUNT.warning(name, format!("{dn} is trusted for any service"), mend(cause, fix));
+        let fix = format!(
+            "Set-ADAccountControl {name} -TrustedForDelegation $false\nsamba-tool delegation for-any-service {name} off        (Samba)"
+        );
+        return check::GATEWAY_ACCOUNT.warning(
+            name,
+            format!("{dn} is trusted for any service"),
+            mend(cause, fix),
+        );
     }
     if account.number("adminCount").is_some_and(|count| count != 0) {
         let cause = "the gateway needs rights on two OUs, not an administrator's";
         let fix = format!("Get-ADPrincipalGroupMembership {name}");
-        return check::GATEWAY_ACCOUNT.warning(name, format!("{dn} has adminCount set"), mend(cause, fix));
+        return check::GATEWAY_ACCOUNT.warning(
+            name,
+            format!("{dn} has adminCount set"),
+            mend(cause, fix),
+        );
     }
     check::GATEWAY_ACCOUNT.ok(name, format!("{dn}, enabled, no administrator"))
 }
@@ -330,7 +441,10 @@ mod tests {
     use super::*;
 
     fn account(attributes: &[(&str, &[&[u8]])]) -> Entry {
-        Entry::from_parts("CN=svc-gateway,DC=contoso,DC=test".parse().unwrap(), attributes)
+        Entry::from_parts(
+            "CN=svc-gateway,DC=contoso,DC=test".parse().unwrap(),
+            attributes,
+        )
     }
 
     #[test]

@@ -24,13 +24,16 @@ use super::world::timed;
 pub(super) async fn examine(world: &World) -> Vec<Finding> {
     let name = world.config.issuer.issuer.as_str();
     let built = assembly::oidc_settings(&world.config).map_err(|error| error.to_string());
-    let issuer = built.and_then(|settings| {
-        Issuer::new(settings, world.clock).map_err(|error| error.to_string())
-    });
+    let issuer = built
+        .and_then(|settings| Issuer::new(settings, world.clock).map_err(|error| error.to_string()));
     let issuer = match issuer {
         Ok(issuer) => Arc::new(issuer),
         Err(error) => {
-            let broken = check::ISSUER.fault(name, error, mend("the settings cannot be used", "correct [issuer]"));
+            let broken = check::ISSUER.fault(
+                name,
+                error,
+                mend("the settings cannot be used", "correct [issuer]"),
+            );
             return vec![broken];
         }
     };
@@ -61,9 +64,13 @@ async fn metadata(world: &World, issuer: &Issuer) -> Finding {
             format!("set in [issuer]: issuer = {found:?}, if that is the provider you mean")
         }
         oidc::Error::Unreachable { .. } => {
-            format!("curl -v {url}\na private authority goes into issuer.ca_file, a name without DNS into [hosts]")
+            format!(
+                "curl -v {url}\na private authority goes into issuer.ca_file, a name without DNS into [hosts]"
+            )
         }
-        oidc::Error::Status { .. } => String::from("compare issuer.tenant and issuer.authority with the app registration's \"Endpoints\""),
+        oidc::Error::Status { .. } => String::from(
+            "compare issuer.tenant and issuer.authority with the app registration's \"Endpoints\"",
+        ),
         oidc::Error::Setting { .. }
         | oidc::Error::Answer { .. }
         | oidc::Error::Refused(_)
@@ -74,7 +81,11 @@ async fn metadata(world: &World, issuer: &Issuer) -> Finding {
 
 async fn clock(world: &World, issuer: &Issuer) -> Finding {
     let name = issuer.name();
-    let answer = issuer.http().get(world.config.issuer.metadata.clone()).send().await;
+    let answer = issuer
+        .http()
+        .get(world.config.issuer.metadata.clone())
+        .send()
+        .await;
     let date = answer.ok().and_then(|answer| {
         let text = answer.headers().get(header::DATE)?.to_str().ok()?;
         http_date(text)
@@ -88,15 +99,16 @@ async fn clock(world: &World, issuer: &Issuer) -> Finding {
 
 /// IMF-fixdate (RFC 9110 5.6.7), which is a form of RFC 2822's dates.
 fn http_date(text: &str) -> Option<i64> {
-    OffsetDateTime::parse(text, &Rfc2822).ok().map(OffsetDateTime::unix_timestamp)
+    OffsetDateTime::parse(text, &Rfc2822)
+        .ok()
+        .map(OffsetDateTime::unix_timestamp)
 }
 
 async fn credential(world: &World, issuer: &Issuer) -> Finding {
     let name = issuer.name();
     let client = &world.config.issuer.client_id;
-    let error = match issuer.app_token(&world.config.issuer.graph_scope).await {
-        Ok(_) => return check::CLIENT_CREDENTIAL.ok(name, format!("{client} was given a token")),
-        Err(error) => error,
+    let Err(error) = issuer.app_token(&world.config.issuer.graph_scope).await else {
+        return check::CLIENT_CREDENTIAL.ok(name, format!("{client} was given a token"));
     };
     let oidc::Error::Refused(refusal) = &error else {
         let cause = "the token endpoint does not answer as it should";
@@ -110,7 +122,9 @@ async fn credential(world: &World, issuer: &Issuer) -> Finding {
     }
     // RFC 6749 5.2: anything but these two means that the client itself was recognized.
     if matches!(refusal.error.as_str(), "invalid_client" | "invalid_request") {
-        let fix = format!("compare issuer.client_id ({client}) and the secret's *value* (not its id) with the registration");
+        let fix = format!(
+            "compare issuer.client_id ({client}) and the secret's *value* (not its id) with the registration"
+        );
         let mend = mend("the issuer does not accept the gateway's credential", fix);
         return check::CLIENT_CREDENTIAL.fault(name, error.to_string(), mend);
     }
@@ -141,11 +155,7 @@ const ENTRA: [(u32, &str, &str); 6] = [
         "the certificate is not the one that was uploaded, or has expired",
         "upload the certificate of issuer.client_certificate (Certificates & secrets > Certificates)",
     ),
-    (
-        90_002,
-        "the tenant does not exist",
-        "correct issuer.tenant",
-    ),
+    (90_002, "the tenant does not exist", "correct issuer.tenant"),
     (
         7_000_218,
         "the issuer wants a secret or certificate and got none",
@@ -154,8 +164,15 @@ const ENTRA: [(u32, &str, &str); 6] = [
 ];
 
 async fn graph(world: &World, issuer: &Arc<Issuer>) -> Finding {
-    let rules = world.applications.iter().flat_map(|app| app.access.allow.iter().chain(&app.access.deny));
-    let mapped = world.config.mapping.iter().flat_map(|mapping| &mapping.groups);
+    let rules = world
+        .applications
+        .iter()
+        .flat_map(|app| app.access.allow.iter().chain(&app.access.deny));
+    let mapped = world
+        .config
+        .mapping
+        .iter()
+        .flat_map(|mapping| &mapping.groups);
     let named = rules
         .filter_map(|rule| rule.group)
         .chain(mapped.filter_map(|mapping| mapping.group))
@@ -170,9 +187,21 @@ async fn graph(world: &World, issuer: &Arc<Issuer>) -> Finding {
             let cause = "people in more than 200 groups will be refused";
             return check::GRAPH.warning("", "issuer.graph is not configured", mend(cause, fix));
         }
-        Err(error) => return check::GRAPH.fault("", error.to_string(), mend("the settings cannot be used", "")),
+        Err(error) => {
+            return check::GRAPH.fault(
+                "",
+                error.to_string(),
+                mend("the settings cannot be used", ""),
+            );
+        }
     };
-    let base = world.config.issuer.graph.as_ref().map(ToString::to_string).unwrap_or_default();
+    let base = world
+        .config
+        .issuer
+        .graph
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     // Nobody has this id: permission is judged before existence.
     match graph.check_member_groups(Uuid::from_u128(1), &[group]).await {
         Ok(_) | Err(graph::Error::UserUnknown(_)) => check::GRAPH.ok(base, "answers about groups"),
@@ -200,7 +229,10 @@ mod tests {
 
     #[test]
     fn the_date_of_an_http_answer_is_read() {
-        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(
+            http_date("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(784_111_777)
+        );
         assert_eq!(http_date("yesterday"), None);
     }
 }

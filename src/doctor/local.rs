@@ -53,7 +53,10 @@ fn session_key(world: &World) -> Finding {
             error.to_string(),
             mend(
                 "refresh tokens cannot be sealed, so nobody can sign in",
-                format!("openssl rand -base64 48 > {}\nchmod 0600 {0}", file.display()),
+                format!(
+                    "openssl rand -base64 48 > {}\nchmod 0600 {0}",
+                    file.display()
+                ),
             ),
         ),
     }
@@ -62,22 +65,32 @@ fn session_key(world: &World) -> Finding {
 fn file_modes(world: &World) -> Finding {
     let config = &world.config;
     let state = &config.gateway.state_dir;
-    let mut files: Vec<PathBuf> =
-        config.listener.certificates.iter().map(|pair| pair.key.clone()).collect();
+    let mut files: Vec<PathBuf> = config
+        .listener
+        .certificates
+        .iter()
+        .map(|pair| pair.key.clone())
+        .collect();
     if let ClientCredential::Certificate(pair) = &config.issuer.credential {
         files.push(pair.key.clone());
     }
     files.extend(["seal.key", "assertion.key", "kerbgate.db"].map(|name| state.join(name)));
     let open: Vec<_> = files.iter().filter(|file| is_open(file)).collect();
     if open.is_empty() {
-        return check::FILE_MODES.ok("", format!("{} files, none readable by others", files.len()));
+        return check::FILE_MODES.ok(
+            "",
+            format!("{} files, none readable by others", files.len()),
+        );
     }
     let list: Vec<_> = open.iter().map(|file| file.display().to_string()).collect();
     let list = list.join(" ");
     check::FILE_MODES.warning(
         "",
         format!("readable by everybody on this machine: {list}"),
-        mend("a private key that others can read is not private", format!("chmod o= {list}")),
+        mend(
+            "a private key that others can read is not private",
+            format!("chmod o= {list}"),
+        ),
     )
 }
 
@@ -163,17 +176,34 @@ pub(super) async fn names(world: &World) -> Vec<Finding> {
     if let Some(graph) = &config.issuer.graph {
         add(graph.host_str());
     }
-    if world.needs_accounts() && let Some(directory) = &config.directory {
-        directory.servers.iter().for_each(|server| add(Some(server.as_str())));
+    if world.needs_accounts()
+        && let Some(directory) = &config.directory
+    {
+        directory
+            .servers
+            .iter()
+            .for_each(|server| add(Some(server.as_str())));
     }
-    if world.needs_tickets() && let Some(kerberos) = &config.kerberos {
-        let kdcs = kerberos.kdcs.iter().filter_map(|kdc| kdc.parse::<KdcAddress>().ok());
+    if world.needs_tickets()
+        && let Some(kerberos) = &config.kerberos
+    {
+        let kdcs = kerberos
+            .kdcs
+            .iter()
+            .filter_map(|kdc| kdc.parse::<KdcAddress>().ok());
         kdcs.for_each(|kdc| add(Some(&kdc.host)));
     }
     for app in &world.applications {
-        app.backends.iter().for_each(|backend| add(backend.url.host_str()));
+        app.backends
+            .iter()
+            .for_each(|backend| add(backend.url.host_str()));
     }
-    join_all(hosts.iter().map(|host| timed(check::NAME, host, name(check::NAME, world, host)))).await
+    join_all(
+        hosts
+            .iter()
+            .map(|host| timed(check::NAME, host, name(check::NAME, world, host))),
+    )
+    .await
 }
 
 async fn name(check: Check, world: &World, host: &str) -> Finding {
@@ -185,11 +215,20 @@ async fn name(check: Check, world: &World, host: &str) -> Finding {
         return check.ok(host, "this machine (RFC 6761)");
     }
     let missing = |proof: String| {
-        let fix = format!("resolvectl query {host}\nor name its address in [hosts]: \"{host}\" = \"10.0.0.1\"");
-        check.fault(host, proof, mend("the name has no address on this machine", fix))
+        let fix = format!(
+            "resolvectl query {host}\nor name its address in [hosts]: \"{host}\" = \"10.0.0.1\""
+        );
+        check.fault(
+            host,
+            proof,
+            mend("the name has no address on this machine", fix),
+        )
     };
     match tokio::time::timeout(PATIENCE, tokio::net::lookup_host((host, 0))).await {
-        Err(_) => missing(format!("DNS did not answer within {} s", PATIENCE.as_secs())),
+        Err(_) => missing(format!(
+            "DNS did not answer within {} s",
+            PATIENCE.as_secs()
+        )),
         Ok(Err(error)) => missing(error.to_string()),
         Ok(Ok(addresses)) => {
             let all: BTreeSet<_> = addresses.map(|address| address.ip().to_string()).collect();

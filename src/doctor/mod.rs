@@ -81,8 +81,11 @@ pub struct Examination {
 pub async fn examine(config: Config, asked: Examination) -> Result<Report, Error> {
     choose_provider();
     let world = World::new(config, asked.app.as_deref(), asked.act_as)?;
-    let (names, issuer, inside) =
-        tokio::join!(local::names(&world), issuer::examine(&world), inside(&world));
+    let (names, issuer, inside) = tokio::join!(
+        local::names(&world),
+        issuer::examine(&world),
+        inside(&world)
+    );
     let mut findings = local::configuration(&world);
     findings.extend(names);
     findings.extend(issuer);
@@ -104,7 +107,12 @@ async fn inside(world: &World) -> Vec<Finding> {
     let held = opened.held.as_ref();
     let (rights, delegations, backends) = tokio::join!(
         rights::examine(world, held),
-        join_all(world.applications.iter().map(|app| delegation::examine(world, held, app))),
+        join_all(
+            world
+                .applications
+                .iter()
+                .map(|app| delegation::examine(world, held, app))
+        ),
         backends(world, held, credential.delegator.as_ref()),
     );
     let mut findings = credential.findings;
@@ -115,7 +123,11 @@ async fn inside(world: &World) -> Vec<Finding> {
     findings
 }
 
-async fn backends(world: &World, held: Option<&Held>, delegator: Option<&Delegator>) -> Vec<Finding> {
+async fn backends(
+    world: &World,
+    held: Option<&Held>,
+    delegator: Option<&Delegator>,
+) -> Vec<Finding> {
     let forwarder = match backend::forwarder(world) {
         Ok(forwarder) => forwarder,
         Err(error) => {
@@ -125,7 +137,9 @@ async fn backends(world: &World, held: Option<&Held>, delegator: Option<&Delegat
     };
     let whom: Result<Principal, String> = match (held, delegator) {
         (Some(held), Some(_)) => person::choose(world, held).await,
-        _ => Err(String::from("there is no ticket of the gateway's own, or no directory (checks 11 and 12)")),
+        _ => Err(String::from(
+            "there is no ticket of the gateway's own, or no directory (checks 11 and 12)",
+        )),
     };
     let mut all = Vec::new();
     for app in &world.applications {
@@ -137,7 +151,10 @@ async fn backends(world: &World, held: Option<&Held>, delegator: Option<&Delegat
     let found = all.iter().map(|app| async move {
         let begun = std::time::Instant::now();
         let mut findings: Vec<Finding> = backend::examine(forwarder, app).await;
-        findings = findings.into_iter().map(|finding| finding.took(begun.elapsed())).collect();
+        findings = findings
+            .into_iter()
+            .map(|finding| finding.took(begun.elapsed()))
+            .collect();
         if !matches!(app.sso, Sso::Kerberos(_)) {
             return findings;
         }
@@ -149,10 +166,17 @@ async fn backends(world: &World, held: Option<&Held>, delegator: Option<&Delegat
             }
             (Err(why), Some(_)) if world.act_as.is_some() => {
                 let fix = "name another account with --as, or correct mapping.account_bases";
-                check::TOKEN.fault(&subject, why, check::mend("the gateway will not act for this account", fix))
+                check::TOKEN.fault(
+                    &subject,
+                    why,
+                    check::mend("the gateway will not act for this account", fix),
+                )
             }
             (Err(why), _) => check::TOKEN.skipped(&subject, why),
-            (Ok(_), None) => check::TOKEN.skipped(&subject, "there is no ticket of the gateway's own (check 11)"),
+            (Ok(_), None) => check::TOKEN.skipped(
+                &subject,
+                "there is no ticket of the gateway's own (check 11)",
+            ),
         });
         findings
     });

@@ -20,7 +20,9 @@ pub(super) async fn choose(world: &World, held: &Held) -> Result<Principal, Stri
     let bases = &settings.account_bases;
     let mut refusals = Vec::new();
     for base in bases {
-        let dns = candidates(held, base, world.act_as.as_deref()).await.map_err(|error| error.to_string())?;
+        let dns = candidates(held, base, world.act_as.as_deref())
+            .await
+            .map_err(|error| error.to_string())?;
         for dn in dns {
             let read = held.session.read(&dn, &fence::ATTRIBUTES).await;
             let Some(entry) = read.map_err(|error| error.to_string())? else {
@@ -32,7 +34,11 @@ pub(super) async fn choose(world: &World, held: &Held) -> Result<Principal, Stri
             }
         }
     }
-    let tried = if refusals.is_empty() { String::from("there is none") } else { refusals.join("; ") };
+    let tried = if refusals.is_empty() {
+        String::from("there is none")
+    } else {
+        refusals.join("; ")
+    };
     Err(match &world.act_as {
         Some(sam) => format!("no account {sam} under account_bases that passes the fence: {tried}"),
         None => format!("no account under account_bases passes the fence: {tried}"),
@@ -42,7 +48,11 @@ pub(super) async fn choose(world: &World, held: &Held) -> Result<Principal, Stri
 fn pass(world: &World, entry: &Entry, bases: &[Dn]) -> Result<Principal, String> {
     fence::judge(entry, bases, world.clock.unix())
         .map_err(|denial| format!("{} [{}]", denial.detail, denial.code))?;
-    let realm = world.config.directory.as_ref().map(|directory| &directory.realm);
+    let realm = world
+        .config
+        .directory
+        .as_ref()
+        .map(|directory| &directory.realm);
     let realm = realm.ok_or_else(|| String::from("there is no [directory] section"))?;
     let sam = entry.text("sAMAccountName").unwrap_or_default();
     Principal::new(sam, realm).map_err(|bad| bad.to_string())

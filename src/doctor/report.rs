@@ -42,7 +42,12 @@ pub struct Finding {
 
 impl Finding {
     /// A check that found everything as it should be.
-    pub fn ok(number: u16, name: &'static str, subject: impl Into<String>, proof: impl Into<String>) -> Self {
+    pub fn ok(
+        number: u16,
+        name: &'static str,
+        subject: impl Into<String>,
+        proof: impl Into<String>,
+    ) -> Self {
         Self {
             number,
             name,
@@ -87,7 +92,10 @@ impl Report {
     /// True when no check found a fault.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        !self.findings.iter().any(|finding| finding.state == State::Fault)
+        !self
+            .findings
+            .iter()
+            .any(|finding| finding.state == State::Fault)
     }
 
     /// The report as JSON.
@@ -116,10 +124,19 @@ impl fmt::Display for Report {
                 writeln!(f, "             cause: {}", finding.cause)?;
             }
             for (at, line) in finding.fix.lines().enumerate() {
-                writeln!(f, "             {} {line}", if at == 0 { "fix:  " } else { "      " })?;
+                writeln!(
+                    f,
+                    "             {} {line}",
+                    if at == 0 { "fix:  " } else { "      " }
+                )?;
             }
         }
-        let count = |state| self.findings.iter().filter(|finding| finding.state == state).count();
+        let count = |state| {
+            self.findings
+                .iter()
+                .filter(|finding| finding.state == state)
+                .count()
+        };
         write!(
             f,
             "{} checks: {} ok, {} warnings, {} faults, {} skipped",
@@ -186,7 +203,11 @@ impl fmt::Display for Walk {
             let mark = if step.passed { "ok  " } else { "STOP" };
             let millis = step.micros / 1000;
             let rest = step.micros % 1000 / 100;
-            writeln!(f, "{mark}  {:<12} {millis:>6}.{rest} ms  {}", step.room, step.detail)?;
+            writeln!(
+                f,
+                "{mark}  {:<12} {millis:>6}.{rest} ms  {}",
+                step.room, step.detail
+            )?;
             if !step.code.is_empty() {
                 writeln!(f, "      reason: {}", step.code)?;
             }

@@ -92,7 +92,13 @@ impl Walker {
         });
     }
 
-    fn stopped(&mut self, room: &'static str, span: Duration, code: &str, detail: impl Into<String>) -> Ended {
+    fn stopped(
+        &mut self,
+        room: &'static str,
+        span: Duration,
+        code: &str,
+        detail: impl Into<String>,
+    ) -> Ended {
         self.walk.steps.push(Step {
             room,
             passed: false,
@@ -107,9 +113,12 @@ impl Walker {
         match stop {
             Stop::Deny(denial) => self.stopped(room, span, denial.code.as_str(), denial.detail),
             Stop::Fail(fault) => self.stopped(room, span, fault.code.as_str(), fault.detail),
-            Stop::Reply(_) | Stop::Wait { .. } => {
-                self.stopped(room, span, Code::Internal.as_str(), "the room answered something unforeseen")
-            }
+            Stop::Reply(_) | Stop::Wait { .. } => self.stopped(
+                room,
+                span,
+                Code::Internal.as_str(),
+                "the room answered something unforeseen",
+            ),
         }
     }
 
@@ -125,12 +134,26 @@ impl Walker {
         match result {
             Ok(Ok(value)) => Ok((value, span)),
             Ok(Err(stop)) => Err(self.stop(room, span, stop)),
-            Err(_) => Err(self.stopped(room, span, "no-answer", format!("no answer within {} s", PATIENCE.as_secs()))),
+            Err(_) => Err(self.stopped(
+                room,
+                span,
+                "no-answer",
+                format!("no answer within {} s", PATIENCE.as_secs()),
+            )),
         }
     }
 
-    async fn go(&mut self, world: &World, app: &Arc<Application>, visit: &Visit) -> Result<(), Ended> {
-        self.passed("route", Duration::ZERO, format!("{} -> {}", app.published_url, app.name));
+    async fn go(
+        &mut self,
+        world: &World,
+        app: &Arc<Application>,
+        visit: &Visit,
+    ) -> Result<(), Ended> {
+        self.passed(
+            "route",
+            Duration::ZERO,
+            format!("{} -> {}", app.published_url, app.name),
+        );
         let (tools, _) = self.step("tools", Tools::build(world)).await?;
         let finding = claims::find(world, tools.directory.as_ref(), app, visit);
         let (known, span) = self.step("claims", finding).await?;
@@ -155,8 +178,16 @@ impl Walker {
                 let begun = Instant::now();
                 let set = sso::headers::identity(headers, &claims, account.as_ref());
                 let names: Vec<_> = set.keys().map(ToString::to_string).collect();
-                let assertion = if headers.assertion { ", with a signed assertion" } else { "" };
-                self.passed("sso", begun.elapsed(), format!("headers {}{assertion}", names.join(", ")));
+                let assertion = if headers.assertion {
+                    ", with a signed assertion"
+                } else {
+                    ""
+                };
+                self.passed(
+                    "sso",
+                    begun.elapsed(),
+                    format!("headers {}{assertion}", names.join(", ")),
+                );
                 self.reachable(&tools, app).await
             }
             Sso::None => self.reachable(&tools, app).await,
@@ -186,7 +217,12 @@ impl Walker {
         }
     }
 
-    async fn mapping(&mut self, tools: &Tools, app: &Application, claims: &Claims) -> Result<Option<Account>, Ended> {
+    async fn mapping(
+        &mut self,
+        tools: &Tools,
+        app: &Application,
+        claims: &Claims,
+    ) -> Result<Option<Account>, Ended> {
         let (found, span) = self.step("mapping", tools.mapping.find(claims)).await?;
         if let Some(account) = found {
             let detail = format!("{} ({}), inside the fence", account.principal, account.dn);
@@ -195,29 +231,53 @@ impl Walker {
         }
         let anchor = rules::anchor_value(claims.person);
         if !rules::may_have_shadow(claims) {
-            let detail = format!("no account with {anchor} or the person's SID; shadow accounts are for guests and external people");
+            let detail = format!(
+                "no account with {anchor} or the person's SID; shadow accounts are for guests and external people"
+            );
             return Err(self.stopped("mapping", span, Code::AccountMissing.as_str(), detail));
         }
         if app.access.guests != Guests::Provision {
-            let detail = format!("no account with {anchor}, and {} does not have guests = \"provision\"", app.id);
+            let detail = format!(
+                "no account with {anchor}, and {} does not have guests = \"provision\"",
+                app.id
+            );
             return Err(self.stopped("mapping", span, Code::ProvisioningDenied.as_str(), detail));
         }
         let (prefix, ou) = &tools.makes;
-        let would = format!("the first visit makes the account {} in {ou}", names::sam(prefix, claims.person));
-        self.passed("mapping", span, format!("no account with {anchor} yet: {would}"));
+        let would = format!(
+            "the first visit makes the account {} in {ou}",
+            names::sam(prefix, claims.person)
+        );
+        self.passed(
+            "mapping",
+            span,
+            format!("no account with {anchor} yet: {would}"),
+        );
         self.walk.open = Some(would);
         Ok(None)
     }
 
-    async fn kerberos(&mut self, world: &World, tools: &Tools, app: &Application, account: &Account) -> Result<(), Ended> {
+    async fn kerberos(
+        &mut self,
+        world: &World,
+        tools: &Tools,
+        app: &Application,
+        account: &Account,
+    ) -> Result<(), Ended> {
         let Some(delegator) = &tools.delegator else {
-            return Err(self.stopped("s4u2self", Duration::ZERO, Code::KeytabUnusable.as_str(), "there is no [kerberos] section"));
+            return Err(self.stopped(
+                "s4u2self",
+                Duration::ZERO,
+                Code::KeytabUnusable.as_str(),
+                "there is no [kerberos] section",
+            ));
         };
         for index in 0..app.backends.len() {
             let Some(alone) = backend::alone(app, index) else {
                 continue;
             };
-            self.one_backend(world, tools, delegator, &alone, account).await?;
+            self.one_backend(world, tools, delegator, &alone, account)
+                .await?;
         }
         Ok(())
     }
@@ -238,10 +298,26 @@ impl Walker {
         let timings = token.timings();
         let spn = token.spn().clone();
         let told = [
-            ("gateway-ticket", timings.tgt, delegator.principal().to_string()),
-            ("s4u2self", timings.s4u2self, format!("the gateway's ticket in the name of {}", account.principal)),
-            ("s4u2proxy", timings.s4u2proxy, format!("{}'s ticket for {spn}", account.principal)),
-            ("token", Some(timings.token), format!("a Negotiate token of {} characters", token.base64().len())),
+            (
+                "gateway-ticket",
+                timings.tgt,
+                delegator.principal().to_string(),
+            ),
+            (
+                "s4u2self",
+                timings.s4u2self,
+                format!("the gateway's ticket in the name of {}", account.principal),
+            ),
+            (
+                "s4u2proxy",
+                timings.s4u2proxy,
+                format!("{}'s ticket for {spn}", account.principal),
+            ),
+            (
+                "token",
+                Some(timings.token),
+                format!("a Negotiate token of {} characters", token.base64().len()),
+            ),
         ];
         for (room, span, detail) in told {
             if let Some(span) = span {
@@ -251,15 +327,29 @@ impl Walker {
         let begun = Instant::now();
         match backend::arrive(world, &tools.forwarder, app, token).await {
             Ok(arrival) => {
-                let seen = arrival.seen.map_or_else(String::new, |seen| format!(", the backend saw {seen}"));
-                let mutual = if arrival.mutual { ", and proved who it is" } else { "" };
+                let seen = arrival
+                    .seen
+                    .map_or_else(String::new, |seen| format!(", the backend saw {seen}"));
+                let mutual = if arrival.mutual {
+                    ", and proved who it is"
+                } else {
+                    ""
+                };
                 let subject = backend::subject(app);
-                let detail = format!("{subject} answered {}{seen}{mutual}", arrival.status.as_u16());
+                let detail = format!(
+                    "{subject} answered {}{seen}{mutual}",
+                    arrival.status.as_u16()
+                );
                 self.passed("backend", begun.elapsed(), detail);
                 Ok(())
             }
             Err(refusal) => {
-                let detail = format!("{}; {}; fix: {}", refusal.proof, refusal.cause, one_line(&refusal.fix));
+                let detail = format!(
+                    "{}; {}; fix: {}",
+                    refusal.proof,
+                    refusal.cause,
+                    one_line(&refusal.fix)
+                );
                 Err(self.stopped("backend", begun.elapsed(), &refusal.code, detail))
             }
         }
@@ -270,7 +360,12 @@ impl Walker {
             Some(kerberos::Step::AcquireTgt) => "gateway-ticket",
             Some(kerberos::Step::S4u2Self) => "s4u2self",
             Some(kerberos::Step::S4u2Proxy) => "s4u2proxy",
-            Some(kerberos::Step::InitContext | kerberos::Step::MutualAuth | kerberos::Step::BackendRefused) | None => "token",
+            Some(
+                kerberos::Step::InitContext
+                | kerberos::Step::MutualAuth
+                | kerberos::Step::BackendRefused,
+            )
+            | None => "token",
         };
         let refusal = backend::kerberos_refusal(world, error);
         let code = match sso::fault(error) {
@@ -278,7 +373,13 @@ impl Walker {
             Stop::Fail(fault) => fault.code.as_str(),
             Stop::Reply(_) | Stop::Wait { .. } => Code::Internal.as_str(),
         };
-        let detail = format!("{} [{}]; {}; fix: {}", refusal.proof, refusal.code, refusal.cause, one_line(&refusal.fix));
+        let detail = format!(
+            "{} [{}]; {}; fix: {}",
+            refusal.proof,
+            refusal.code,
+            refusal.cause,
+            one_line(&refusal.fix)
+        );
         self.stopped(room, span, code, detail)
     }
 
@@ -294,7 +395,12 @@ impl Walker {
             for finding in findings {
                 let detail = format!("{}: {}", finding.subject, finding.proof);
                 if finding.state == super::report::State::Fault {
-                    return Err(self.stopped("backend", span, Code::BackendUnreachable.as_str(), detail));
+                    return Err(self.stopped(
+                        "backend",
+                        span,
+                        Code::BackendUnreachable.as_str(),
+                        detail,
+                    ));
                 }
                 self.passed("backend", span, detail);
             }
@@ -325,22 +431,30 @@ impl Tools {
     async fn build(world: &World) -> Result<Self, Stop> {
         let config = &world.config;
         let wrong = |why: String| Stop::fail(Code::Internal, Side::Gateway, why);
-        let settings = assembly::kerberos_settings(config).map_err(|error| wrong(error.to_string()))?;
-        let started = settings.filter(|_| world.needs_tickets()).map(Delegator::start).transpose();
+        let settings =
+            assembly::kerberos_settings(config).map_err(|error| wrong(error.to_string()))?;
+        let started = settings
+            .filter(|_| world.needs_tickets())
+            .map(Delegator::start)
+            .transpose();
         let delegator = started.map_err(|error| sso::fault(&error))?;
         let settings = match world.needs_accounts() {
-            true => assembly::ldap_settings(config, delegator.as_ref()).map_err(|error| wrong(error.to_string()))?,
+            true => assembly::ldap_settings(config, delegator.as_ref())
+                .map_err(|error| wrong(error.to_string()))?,
             false => None,
         };
         let directory = settings.map(Directory::new);
-        let settings = assembly::mapping_settings(config).map_err(|error| wrong(error.to_string()))?;
+        let settings =
+            assembly::mapping_settings(config).map_err(|error| wrong(error.to_string()))?;
         let mut makes = (String::new(), String::new());
         let mapping = match (settings, &directory) {
             (Some(settings), Some(directory)) => {
                 let ou = settings.guests_ou.as_ref().map(ToString::to_string);
                 makes = (settings.sam_prefix.clone(), ou.unwrap_or_default());
                 // Not the gateway's store: nothing of this walk is to be remembered.
-                let store = SqliteStore::in_memory().await.map_err(|error| wrong(error.to_string()))?;
+                let store = SqliteStore::in_memory()
+                    .await
+                    .map_err(|error| wrong(error.to_string()))?;
                 let tools = mapping::Tools {
                     directory: directory.clone(),
                     store: Arc::new(store),

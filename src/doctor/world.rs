@@ -36,10 +36,21 @@ impl World {
         act_as: Option<String>,
     ) -> Result<Self, Error> {
         let wanted = |one: &&Application| app.is_none_or(|id| one.id.as_str() == id);
-        let applications: Vec<_> =
-            config.applications.iter().filter(wanted).cloned().map(Arc::new).collect();
-        if let Some(id) = app && applications.is_empty() {
-            let known: Vec<_> = config.applications.iter().map(|one| one.id.to_string()).collect();
+        let applications: Vec<_> = config
+            .applications
+            .iter()
+            .filter(wanted)
+            .cloned()
+            .map(Arc::new)
+            .collect();
+        if let Some(id) = app
+            && applications.is_empty()
+        {
+            let known: Vec<_> = config
+                .applications
+                .iter()
+                .map(|one| one.id.to_string())
+                .collect();
             return Err(Error::NoApplication {
                 asked: id.to_owned(),
                 known: known.join(", "),
@@ -54,8 +65,14 @@ impl World {
     }
 
     pub(super) fn needs_tickets(&self) -> bool {
-        self.applications.iter().any(|app| matches!(app.sso, Sso::Kerberos(_)))
-            || self.config.directory.as_ref().is_some_and(|_| self.needs_accounts())
+        self.applications
+            .iter()
+            .any(|app| matches!(app.sso, Sso::Kerberos(_)))
+            || self
+                .config
+                .directory
+                .as_ref()
+                .is_some_and(|_| self.needs_accounts())
     }
 
     pub(super) fn needs_accounts(&self) -> bool {
@@ -64,14 +81,27 @@ impl World {
 
     /// The gateway's account in commands.
     pub(super) fn gateway(&self) -> String {
-        let principal = self.config.kerberos.as_ref().map(|kerberos| &kerberos.principal);
-        principal.map_or_else(|| String::from("<gateway account>"), |p| p.name().to_owned())
+        let principal = self
+            .config
+            .kerberos
+            .as_ref()
+            .map(|kerberos| &kerberos.principal);
+        principal.map_or_else(
+            || String::from("<gateway account>"),
+            |p| p.name().to_owned(),
+        )
     }
 
     /// `DOMAIN\account` as `dsacls` wants it. The NetBIOS name is by default the domain's first label.
     pub(super) fn gateway_in_domain(&self) -> String {
-        let realm = self.config.directory.as_ref().map(|directory| directory.realm.as_str());
-        let domain = realm.and_then(|realm| realm.split('.').next()).unwrap_or("<DOMAIN>");
+        let realm = self
+            .config
+            .directory
+            .as_ref()
+            .map(|directory| directory.realm.as_str());
+        let domain = realm
+            .and_then(|realm| realm.split('.').next())
+            .unwrap_or("<DOMAIN>");
         format!("{domain}\\{}", self.gateway())
     }
 
@@ -92,7 +122,11 @@ pub(super) async fn timed(
         Ok(finding) => finding,
         Err(_) => {
             let proof = format!("no end after {} s", PATIENCE.as_secs());
-            check.fault(subject, proof, mend("something on the way does not answer", ""))
+            check.fault(
+                subject,
+                proof,
+                mend("something on the way does not answer", ""),
+            )
         }
     };
     finding.took(begun.elapsed())
@@ -135,7 +169,11 @@ mod tests {
             (301, State::Fault),
             (i64::MIN, State::Fault),
         ] {
-            assert_eq!(clock(check::DIRECTORY_CLOCK, "dc1", skew, five).state, state, "{skew}");
+            assert_eq!(
+                clock(check::DIRECTORY_CLOCK, "dc1", skew, five).state,
+                state,
+                "{skew}"
+            );
         }
     }
 }
