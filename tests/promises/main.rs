@@ -20,6 +20,7 @@ mod delegation_speaks_as_the_person;
 mod delegation_survives_its_kdcs;
 mod directory;
 mod directory_is_asked_safely;
+mod doctor_names_the_cause;
 mod groups_follow_the_token;
 mod guest_opens_intranet_in_browser;
 mod guest_opens_kerberos_app;
