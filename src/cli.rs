@@ -16,11 +16,15 @@ use std::process::ExitCode;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use uuid::Uuid;
 
 use crate::app;
 use crate::config;
 use crate::config::Config;
 use crate::config::reader::Mistake;
+use crate::doctor;
+use crate::doctor::Examination;
+use crate::doctor::Visit;
 use crate::kerberos;
 use crate::telemetry;
 
@@ -52,6 +56,44 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Check everything around the gateway, and name the fix of what is wrong.
+    Doctor {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Only what this application needs.
+        #[arg(long, value_name = "ID")]
+        app: Option<String>,
+        /// In whose name backends are tried: a sAMAccountName under `account_bases`. Default: the first
+        /// account that may be acted for.
+        #[arg(long = "as", value_name = "ACCOUNT")]
+        act_as: Option<String>,
+        /// Report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Walk the corridor for a person without a browser, with the time of each step.
+    Explain {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The person's object id, or the UPN they have at the identity provider.
+        #[arg(long, value_name = "OID|UPN")]
+        person: String,
+        /// The application's id.
+        #[arg(long, value_name = "ID")]
+        app: String,
+        /// An app role to assume: roles cannot be read without more rights than the gateway has.
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+        /// A group to assume, beside those that Graph knows.
+        #[arg(long = "group", value_name = "GUID")]
+        groups: Vec<Uuid>,
+        /// The home tenant to assume: Graph does not tell it.
+        #[arg(long, value_name = "GUID")]
+        home_tenant: Option<Uuid>,
+        /// Report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +118,63 @@ pub fn main() -> ExitCode {
             }
             block_on(app::run(config, ready_file.as_deref()), |()| {
                 ExitCode::SUCCESS
+            })
+        }),
+        What::Doctor {
+            config,
+            app,
+            act_as,
+            json,
+        } => beside_gateway(&config, |config| {
+            block_on(
+                doctor::examine(config, Examination { app, act_as }),
+                |report| {
+                    println!(
+                        "{}",
+                        if json {
+                            report.to_json()
+                        } else {
+                            report.to_string()
+                        }
+                    );
+                    if report.is_healthy() {
+                        ExitCode::SUCCESS
+                    } else {
+                        ExitCode::FAILURE
+                    }
+                },
+            )
+        }),
+        What::Explain {
+            config,
+            person,
+            app,
+            roles,
+            groups,
+            home_tenant,
+            json,
+        } => beside_gateway(&config, |config| {
+            let visit = Visit {
+                person,
+                app,
+                roles,
+                groups,
+                home_tenant,
+            };
+            block_on(doctor::explain(config, &visit), |walk| {
+                println!(
+                    "{}",
+                    if json {
+                        walk.to_json()
+                    } else {
+                        walk.to_string()
+                    }
+                );
+                if walk.arrived() {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::FAILURE
+                }
             })
         }),
     }
@@ -116,10 +215,25 @@ fn report(mistakes: &[Mistake]) -> ExitCode {
 }
 
 fn with_config(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    let config = match config::load(&file.path) {
-        Ok(config) => config,
-        Err(mistakes) => return report(&mistakes),
-    };
+    with_loaded(file, |config| isolated(config, then))
+}
+
+fn with_loaded(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match config::load(&file.path) {
+        Ok(config) => then(config),
+        Err(mistakes) => report(&mistakes),
+    }
+}
+
+/// For commands that run while the gateway does: they write their `krb5.conf` where it is in nobody's way.
+fn beside_gateway(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    with_loaded(file, |mut config| {
+        config.gateway.runtime_dir.push("doctor");
+        isolated(config, then)
+    })
+}
+
+fn isolated(config: Config, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     match isolate(&config) {
         Ok(()) => then(config),
         Err(error) => failed(&error),

@@ -260,6 +260,22 @@ impl Graph {
         .await
     }
 
+    /// What Graph says of the person with this UPN: for administrators' questions. A UPN names nobody in a
+    /// request (`model::names::PersonId` does).
+    ///
+    /// # Errors
+    /// Graph gave no answer, or knows no such person.
+    pub async fn user_by_upn(&self, upn: &str) -> Result<User, Error> {
+        let mut url = self.url(&["users", upn])?;
+        url.query_pairs_mut().append_pair("$select", SELECT);
+        let question = Question {
+            name: "users",
+            url: &url,
+            body: None,
+        };
+        self.ask(&question, Uuid::nil()).await
+    }
+
     fn url(&self, path: &[&str]) -> Result<Url, Error> {
         let mut url = self.inner.settings.base_url.clone();
         url.path_segments_mut()

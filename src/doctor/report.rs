@@ -173,13 +173,15 @@ pub struct Walk {
     pub application: String,
     /// The steps, as far as the walk came.
     pub steps: Vec<Step>,
+    /// What a visit would do that the walk must not: the steps after it could not be walked.
+    pub open: Option<String>,
 }
 
 impl Walk {
-    /// True when every step passed.
+    /// True when every step passed and none was left out.
     #[must_use]
     pub fn arrived(&self) -> bool {
-        !self.steps.is_empty() && self.steps.iter().all(|step| step.passed)
+        self.open.is_none() && !self.steps.is_empty() && self.steps.iter().all(|step| step.passed)
     }
 
     /// The walk as JSON.
@@ -188,6 +190,7 @@ impl Walk {
         let arrived = self.arrived();
         serde_json::json!({
             "person": self.person, "application": self.application, "arrived": arrived, "steps": self.steps,
+            "open": self.open,
         })
         .to_string()
     }
@@ -209,11 +212,10 @@ impl fmt::Display for Walk {
                 writeln!(f, "      reason: {}", step.code)?;
             }
         }
-        let end = if self.arrived() {
-            "arrived"
-        } else {
-            "did not arrive"
-        };
-        write!(f, "{end}")
+        match &self.open {
+            Some(open) => write!(f, "not walked to the end: {open}"),
+            None if self.arrived() => write!(f, "arrived"),
+            None => write!(f, "did not arrive"),
+        }
     }
 }

@@ -343,6 +343,11 @@ impl Entra {
     }
 }
 
+/// The certificate authority of the lab that is up.
+pub fn ca() -> PathBuf {
+    SHARED.get().expect("a lab is up").facts.ca.clone()
+}
+
 fn aws_random() -> String {
     let mut bytes = [0; 6];
     aws_lc_rs::rand::fill(&mut bytes).unwrap();

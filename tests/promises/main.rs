@@ -32,9 +32,11 @@ mod lab;
 mod large_bodies_stream_through;
 mod nobody_becomes_somebody_else;
 mod one_guest_gets_one_account;
+mod only_the_issuers_word_counts;
 mod predecessors_accounts_are_adopted;
 mod restart_and_stop;
 #[path = "../lab/visitor.rs"]
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod visitor;
+mod walk;
 mod wire;
