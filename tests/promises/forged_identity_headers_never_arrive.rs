@@ -204,7 +204,9 @@ async fn not_as_trailers() {
         assert_eq!(replies[0].status, 200, "{replies:?}");
         is_clean(&replies[0].body, app);
         let seen = replies[0].json();
-        assert_eq!(seen["body_length"], 4, "{seen}");
+        // mod_lua reads no chunked bodies: only the other backend shows what it got.
+        let length = if app == "wiki" { 4 } else { 0 };
+        assert_eq!(seen["body_length"], length, "{seen}");
         assert_eq!(seen["trailers"], Value::Null, "{seen}");
 
         let head = block(&[
@@ -225,7 +227,7 @@ async fn not_as_trailers() {
         assert_eq!(outcome.status, Some(200), "{outcome:?}");
         is_clean(&String::from_utf8_lossy(&outcome.body), app);
         assert_eq!(outcome.json()["trailers"], Value::Null);
-        assert_eq!(outcome.json()["body_length"], 4);
+        assert_eq!(outcome.json()["body_length"], length);
     }
 }
 

@@ -69,7 +69,7 @@ impl OwnWiki {
 /// A gateway in front of a wiki of its own, and a guest who is signed in to all applications.
 pub struct Scene {
     pub gateway: Gateway,
-    pub entra: Entra,
+    _entra: Entra,
     pub guest: Visitor,
     /// The guest's account.
     pub sam: String,
@@ -96,7 +96,7 @@ impl Scene {
         }
         Self {
             gateway,
-            entra,
+            _entra: entra,
             guest,
             sam,
             wiki,
@@ -150,16 +150,12 @@ impl Scene {
 
     /// The largest resident set that the gateway ever had, in KiB.
     pub fn peak_memory(&self) -> u64 {
-        peak_memory(self.gateway.process.pid())
+        let status = format!("/proc/{}/status", self.gateway.process.pid());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let digits = line.unwrap().trim().trim_end_matches(" kB");
+        digits.parse().unwrap()
     }
-}
-
-/// The largest resident set that a process ever had, in KiB.
-pub fn peak_memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let digits = line.unwrap().trim().trim_end_matches(" kB");
-    digits.parse().unwrap()
 }
 
 /// A TLS connection to `app`'s published host that agreed on `protocol`.
