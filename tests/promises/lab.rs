@@ -381,7 +381,7 @@ pub struct Running {
 }
 
 impl Running {
-    fn start(name: &'static str, command: &Command, log: PathBuf) -> Self {
+    pub fn start(name: &'static str, command: &Command, log: PathBuf) -> Self {
         // Appended to: a test that restarts it wants to see both lives.
         let out = File::options()
             .create(true)
@@ -441,7 +441,8 @@ impl Running {
         self.ended(Duration::from_secs(30)).await
     }
 
-    async fn wrote(&mut self, ready: &Path) {
+    /// Until its ready file is there.
+    pub async fn wrote(&mut self, ready: &Path) {
         let start = Instant::now();
         while !fs::read(ready).is_ok_and(|text| text.trim_ascii_end().ends_with(b"}")) {
             let ended = self.child.try_wait().unwrap();

@@ -11,6 +11,7 @@
 )]
 
 mod alone;
+mod backend_answers_are_made_ours;
 #[allow(dead_code, reason = "not every method is used by a promise yet")]
 #[path = "../lab/browser.rs"]
 mod browser;
@@ -21,17 +22,22 @@ mod delegation_survives_its_kdcs;
 mod directory;
 mod directory_is_asked_safely;
 mod doctor_names_the_cause;
+mod forged_identity_headers_never_arrive;
 mod groups_follow_the_token;
 mod guest_opens_intranet_in_browser;
 mod guest_opens_kerberos_app;
 mod hostile_names_stay_names;
+mod http_that_could_be_read_in_two_ways_is_refused;
 mod identities_never_mix;
 mod lab;
+mod large_bodies_stream_through;
 mod nobody_becomes_somebody_else;
 mod one_guest_gets_one_account;
 mod only_the_issuers_word_counts;
 mod predecessors_accounts_are_adopted;
+mod restart_and_stop;
 #[path = "../lab/visitor.rs"]
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod visitor;
 mod walk;
+mod wire;
