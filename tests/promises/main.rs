@@ -10,6 +10,7 @@
     reason = "a test may stop at the first surprise, and says why"
 )]
 
+mod a_sign_in_belongs_to_one_browser;
 mod alone;
 mod backend_answers_are_made_ours;
 #[allow(dead_code, reason = "not every method is used by a promise yet")]
