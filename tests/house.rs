@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-const ROOMS: [&str; 21] = [
+const ROOMS: [&str; 22] = [
     "model",
     "telemetry",
     "config",
@@ -23,6 +23,7 @@ const ROOMS: [&str; 21] = [
     "forward",
     "rewrite",
     "pipeline",
+    "assembly",
     "doctor",
     "app",
     "cli",

@@ -61,6 +61,7 @@ pub fn load(files: &[PathBuf], hosts: &Hosts, mistakes: &Mistakes) -> Vec<Applic
 
 fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<Application> {
     let name = root.required("name", "the name shown to people", root.text("name"));
+    let owner = root.text("owner");
     let published = published_url(root);
     let backends = backends(root, hosts);
     let keep_host = root.flag("keep_host", false);
@@ -81,6 +82,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
     Some(Application {
         id: id?,
         name: name?,
+        owner,
         host,
         prefix,
         published_url,

@@ -47,6 +47,8 @@ pub struct Config {
     pub mapping: Option<Mapping>,
     /// The gateway's own Kerberos credential; absent when no application needs a ticket.
     pub kerberos: Option<Kerberos>,
+    /// A private authority that signed the backends' certificates; absent = the machine's store.
+    pub backends_ca: Option<PathBuf>,
     /// What our own pages say and look like.
     pub pages: Pages,
     /// What is logged, and where to.
@@ -79,6 +81,9 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     let directory = sections::directory(&root.section("directory"), &hosts);
     let mapping = sections::mapping(&root.section("mapping"));
     let kerberos = sections::kerberos(&root.section("kerberos"), &hosts);
+    let backends = root.section("backends");
+    let backends_ca = backends.path("ca_file");
+    backends.finish();
     let pages = sections::pages(&root.section("pages"));
     let log = sections::log(&root.section("log"));
     root.finish();
@@ -96,6 +101,7 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
         directory: directory?,
         mapping: mapping?,
         kerberos: kerberos?,
+        backends_ca,
         pages,
         log,
         applications: applications?,

@@ -103,6 +103,8 @@ pub struct Issuer {
     pub graph_scope: String,
     /// Most seconds that clocks may differ (RFC 7519 4.1.4: "a few minutes").
     pub skew: Duration,
+    /// How often, at most, an unknown key id makes the gateway fetch the issuer's keys.
+    pub unknown_key_every: Duration,
     /// Addresses without DNS.
     pub hosts: Hosts,
 }
@@ -181,6 +183,8 @@ pub struct Mapping {
     pub account_bases: Vec<String>,
     /// Where shadow accounts are made.
     pub guests_ou: Option<String>,
+    /// Where shadow accounts rest after their person has left: searched, never acted for.
+    pub disabled_ou: Option<String>,
     /// Where managed groups live.
     pub groups_ou: Option<String>,
     /// Attribute that holds `User_<oid>`.
@@ -364,6 +368,7 @@ pub(super) fn issuer(section: &Section<'_>, hosts: &Hosts) -> Option<Issuer> {
     let graph: Option<Url> = section.parsed("graph", HTTPS);
     let graph_scope = section.text("graph_scope");
     let skew = section.span("skew", 2 * MINUTE);
+    let unknown_key_every = section.span("unknown_key_every", 5 * MINUTE);
     // SECURITY: security requirement 9: never more than five minutes.
     if skew > 5 * MINUTE {
         section.mistake("skew", "is above five minutes; wanted: at most \"5m\"");
@@ -416,6 +421,7 @@ pub(super) fn issuer(section: &Section<'_>, hosts: &Hosts) -> Option<Issuer> {
         graph_scope: graph_scope
             .unwrap_or_else(|| String::from("https://graph.microsoft.com/.default")),
         skew,
+        unknown_key_every,
         hosts: hosts.clone(),
     })
 }
@@ -584,6 +590,7 @@ pub(super) fn mapping(section: &Section<'_>) -> Option<Option<Mapping>> {
     let mapping = Mapping {
         account_bases,
         guests_ou: section.text("guests_ou"),
+        disabled_ou: section.text("disabled_ou"),
         groups_ou,
         anchor_attribute: section
             .choice(

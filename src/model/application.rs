@@ -16,6 +16,8 @@ pub struct Application {
     pub id: AppId,
     /// Name shown to people.
     pub name: String,
+    /// Who decides about access: an address that refused visitors are shown.
+    pub owner: Option<String>,
     /// The host under which people reach it.
     pub host: HostName,
     /// The path prefix under which people reach it, `/` or `/…/`.

@@ -40,7 +40,10 @@ pub struct Answer {
 impl Answer {
     /// A header's value as text, or nothing.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("")
+        self.headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("")
     }
 
     /// Who arrived at the backend.
@@ -64,6 +67,8 @@ pub struct Visitor {
     pub headers: HeaderMap,
     /// Most redirects in one walk.
     pub hops: usize,
+    /// Whether a waiting page is waited out, as a browser does.
+    pub waits: bool,
 }
 
 impl Visitor {
@@ -76,7 +81,15 @@ impl Visitor {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .timeout(Duration::from_secs(60));
-        let names = ["login", "intranet", "timesheet", "wiki", "entra", "api", "other"];
+        let names = [
+            "login",
+            "intranet",
+            "timesheet",
+            "wiki",
+            "entra",
+            "api",
+            "other",
+        ];
         for name in names {
             let loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
             builder = builder.resolve(&format!("{name}.localhost"), loopback);
@@ -85,7 +98,10 @@ impl Visitor {
             builder = builder.http1_only();
         }
         let mut headers = HeaderMap::new();
-        headers.insert("accept", "text/html,application/xhtml+xml".parse().expect("ASCII"));
+        headers.insert(
+            "accept",
+            "text/html,application/xhtml+xml".parse().expect("ASCII"),
+        );
         headers.insert("sec-fetch-mode", "navigate".parse().expect("ASCII"));
         headers.insert("sec-fetch-dest", "document".parse().expect("ASCII"));
         headers.insert("accept-language", "en".parse().expect("ASCII"));
@@ -94,19 +110,31 @@ impl Visitor {
             cookies: BTreeMap::new(),
             headers,
             hops: 20,
+            waits: true,
         }
     }
 
     /// The `Cookie` header for `url`'s host.
     pub fn cookie_header(&self, url: &Url) -> Option<String> {
         let jar = self.cookies.get(url.host_str()?)?;
-        let pairs: Vec<_> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let pairs: Vec<_> = jar
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
     /// One request, no redirect followed; cookies are sent and kept.
-    pub async fn once(&mut self, method: Method, url: &Url, form: Option<&[(&str, &str)]>) -> reqwest::Result<Answer> {
-        let mut request = self.client.request(method, url.clone()).headers(self.headers.clone());
+    pub async fn once(
+        &mut self,
+        method: Method,
+        url: &Url,
+        form: Option<&[(&str, &str)]>,
+    ) -> reqwest::Result<Answer> {
+        let mut request = self
+            .client
+            .request(method, url.clone())
+            .headers(self.headers.clone());
         if let Some(cookies) = self.cookie_header(url) {
             request = request.header("cookie", cookies);
         }
@@ -118,7 +146,12 @@ impl Visitor {
         let headers = response.headers().clone();
         self.keep_cookies(url, &headers);
         let body = response.text().await?;
-        Ok(Answer { url: url.clone(), status, headers, body })
+        Ok(Answer {
+            url: url.clone(),
+            status,
+            headers,
+            body,
+        })
     }
 
     /// A bare request of the visitor's client, with the cookies for `url`: for what `once` cannot do.
@@ -131,10 +164,16 @@ impl Visitor {
     }
 
     fn keep_cookies(&mut self, url: &Url, headers: &HeaderMap) {
-        let jar = self.cookies.entry(url.host_str().unwrap_or("").to_owned()).or_default();
+        let jar = self
+            .cookies
+            .entry(url.host_str().unwrap_or("").to_owned())
+            .or_default();
         for line in headers.get_all("set-cookie") {
-            let Ok(cookie) = cookie::Cookie::parse(line.to_str().unwrap_or("")) else { continue };
-            let gone = cookie.max_age().is_some_and(|age| age.is_zero()) || cookie.value().is_empty();
+            let Ok(cookie) = cookie::Cookie::parse(line.to_str().unwrap_or("")) else {
+                continue;
+            };
+            let gone =
+                cookie.max_age().is_some_and(|age| age.is_zero()) || cookie.value().is_empty();
             if gone {
                 jar.remove(cookie.name());
             } else {
@@ -150,16 +189,16 @@ impl Visitor {
         let mut hops = 0;
         loop {
             let answer = self.once(Method::GET, &url, None).await?;
-            if let Some(next) = redirect(&answer) {
+            if let Some(next) = redirect(&answer).filter(|_| hops < self.hops) {
                 hops += 1;
-                if hops > self.hops {
-                    return Ok(answer);
-                }
                 url = next;
                 continue;
             }
             // The waiting page asks to come back; a browser does so by itself.
-            if !answer.header("refresh").is_empty() && began.elapsed() < Duration::from_secs(30) {
+            if self.waits
+                && !answer.header("refresh").is_empty()
+                && began.elapsed() < Duration::from_secs(30)
+            {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -183,10 +222,15 @@ impl Visitor {
     /// Presses `login`'s button on the emulator's sign-in `page`; no redirect followed.
     pub async fn press(&mut self, page: &Answer, login: &str) -> reqwest::Result<Answer> {
         let fields = hidden_fields(&page.body);
-        let mut form: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let mut form: Vec<(&str, &str)> = fields
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
         form.push(("login", login));
-        let action = attribute(&page.body, "<form", "action")
-            .map_or_else(|| page.url.clone(), |action| page.url.join(&action).expect("a form's action"));
+        let action = attribute(&page.body, "<form", "action").map_or_else(
+            || page.url.clone(),
+            |action| page.url.join(&action).expect("a form's action"),
+        );
         self.once(Method::POST, &action, Some(&form)).await
     }
 }
@@ -205,7 +249,12 @@ pub fn hidden_fields(html: &str) -> Vec<(String, String)> {
         .skip(1)
         .map(|rest| rest.split('>').next().unwrap_or(""))
         .filter(|tag| tag.contains("type=\"hidden\""))
-        .filter_map(|tag| Some((value_of(tag, "name")?, value_of(tag, "value").unwrap_or_default())))
+        .filter_map(|tag| {
+            Some((
+                value_of(tag, "name")?,
+                value_of(tag, "value").unwrap_or_default(),
+            ))
+        })
         .collect()
 }
 

@@ -1,0 +1,30 @@
+# make demo   a whole world on this machine, ready to be opened in a browser
+# make down   stops it
+# make test   everything that must be green
+# make soak   200 people, 200 000 requests, nobody may get another's page
+# make measure  first visit by step, warm requests, memory; of a release build
+# make fmt    formats the sources
+# make lint   format, lints, documentation
+
+.PHONY: demo down test soak measure fmt lint
+
+demo:
+	@tests/lab/run.sh demo
+
+down:
+	@tests/lab/run.sh down
+
+test:
+	@tests/lab/run.sh test
+
+soak:
+	@tests/lab/run.sh soak $(ARGS)
+
+measure:
+	@tests/lab/run.sh measure $(ARGS)
+
+fmt:
+	@cargo fmt
+
+lint:
+	@tests/lab/run.sh lint

@@ -1,0 +1,276 @@
+//! Sessions: in memory while they are warm, in the store for ever.
+//!
+//! A warm request reads no database: the memory is believed for `believe`, then the store is read again (which is how a
+//! sign-out on another replica arrives). While the store does not answer, known sessions go on for `store_grace`.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::HeaderMap;
+use moka::sync::Cache;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::Settings;
+use super::cookie;
+use super::reason;
+use crate::model::claims::Claims;
+use crate::model::clock::Clock;
+use crate::model::names::HostName;
+use crate::model::stop::Stop;
+use crate::store::Store;
+use crate::store::records::EndReason;
+use crate::store::records::IdHash;
+use crate::store::records::Session;
+use crate::store::records::SignIn;
+
+/// What a cookie led to.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A session that counts.
+    Live(Arc<Live>, Arc<Standing>),
+    /// Its time ran out.
+    Expired,
+    /// It was ended.
+    Ended(EndReason),
+    /// No cookie, or one that means nothing here.
+    Nothing,
+}
+
+/// A session in memory.
+#[derive(Debug)]
+pub(super) struct Live {
+    session: Session,
+    read_at: i64,
+    last_used: AtomicI64,
+    touched: AtomicI64,
+}
+
+impl Live {
+    pub(super) const fn key(&self) -> IdHash {
+        self.session.hash
+    }
+
+    pub(super) const fn expires(&self) -> i64 {
+        self.session.expires
+    }
+
+    pub(super) fn last_used(&self) -> i64 {
+        self.last_used.load(Ordering::Relaxed)
+    }
+}
+
+/// A sign-in in memory, shared by its sessions.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) id: Uuid,
+    pub(super) claims: Arc<Claims>,
+    pub(super) renewable: bool,
+    pub(super) checked: i64,
+    pub(super) expires: i64,
+    ended: Option<EndReason>,
+}
+
+impl Standing {
+    pub(super) fn of(record: SignIn) -> Self {
+        Self {
+            id: record.id,
+            claims: Arc::new(record.claims),
+            renewable: record.refresh_token.is_some(),
+            checked: record.checked,
+            expires: record.expires,
+            ended: record.ended.map(|(_, reason)| reason),
+        }
+    }
+
+    pub(super) const fn is_live(&self, now: i64) -> bool {
+        self.ended.is_none() && now < self.expires
+    }
+}
+
+/// All sessions.
+pub(super) struct Sessions {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    live: Cache<IdHash, Arc<Live>>,
+    standings: Cache<Uuid, Arc<Standing>>,
+    /// Sign-ins that ended a moment ago, against a read that was under way at that moment.
+    just_ended: Cache<Uuid, EndReason>,
+    idle: Duration,
+    believe: i64,
+    store_grace: i64,
+    touches: Arc<Semaphore>,
+}
+
+impl Sessions {
+    pub(super) fn new(settings: &Settings, store: Arc<dyn Store>, clock: Clock) -> Self {
+        Self {
+            store,
+            clock,
+            live: Cache::builder()
+                .max_capacity(settings.cached_sessions)
+                .time_to_idle(settings.idle)
+                .build(),
+            standings: Cache::builder()
+                .max_capacity(settings.cached_sessions)
+                .time_to_idle(settings.idle)
+                .build(),
+            just_ended: Cache::builder()
+                .max_capacity(settings.cached_sessions)
+                .time_to_live(JUST_ENDED)
+                .build(),
+            idle: settings.idle,
+            believe: seconds(settings.believe),
+            store_grace: seconds(settings.store_grace),
+            touches: Arc::new(Semaphore::new(TOUCHES_AT_A_TIME)),
+        }
+    }
+
+    /// The session of a request to `host`.
+    ///
+    /// # Errors
+    /// Two cookies, or the store does not answer and memory does not help.
+    pub(super) async fn find(&self, headers: &HeaderMap, host: &HostName) -> Result<Found, Stop> {
+        let Some(id) = cookie::read(headers, cookie::SESSION)? else {
+            return Ok(Found::Nothing);
+        };
+        let Some((live, standing)) = self.look_up(IdHash::of(id)).await? else {
+            return Ok(Found::Nothing);
+        };
+        // SECURITY: a cookie of one host is worth nothing on another, even if it leaks there.
+        if live.session.host != *host {
+            return Ok(Found::Nothing);
+        }
+        let now = self.clock.unix();
+        if let Some(reason) = standing.ended {
+            return Ok(Found::Ended(reason));
+        }
+        let idle_until = live.last_used().saturating_add(seconds(self.idle));
+        if now >= live.session.expires || now >= standing.expires || now >= idle_until {
+            return Ok(Found::Expired);
+        }
+        Ok(Found::Live(live, standing))
+    }
+
+    async fn look_up(&self, hash: IdHash) -> Result<Option<(Arc<Live>, Arc<Standing>)>, Stop> {
+        let now = self.clock.unix();
+        let known = self.live.get(&hash).and_then(|live| {
+            let standing = self.standings.get(&live.session.sign_in)?;
+            Some((live, standing))
+        });
+        let age = known
+            .as_ref()
+            .map_or(i64::MAX, |(live, _)| now.saturating_sub(live.read_at));
+        if age < self.believe {
+            return Ok(known);
+        }
+        match self.store.session(&hash).await {
+            Ok(Some((session, sign_in))) => {
+                let before = known.map(|(live, _)| live);
+                Ok(Some(self.remember(session, sign_in, before.as_deref())))
+            }
+            Ok(None) => {
+                self.live.invalidate(&hash);
+                Ok(None)
+            }
+            Err(error) if age < self.store_grace => {
+                tracing::warn!(%error, "store does not answer, known sessions go on");
+                Ok(known)
+            }
+            Err(error) => Err(reason::store(&error)),
+        }
+    }
+
+    /// Takes records that were just read or written into memory.
+    pub(super) fn remember(
+        &self,
+        session: Session,
+        sign_in: SignIn,
+        before: Option<&Live>,
+    ) -> (Arc<Live>, Arc<Standing>) {
+        let mut standing = Standing::of(sign_in);
+        let id = standing.id;
+        // Use is noted in memory first: what was read may be a minute behind.
+        let last_used = before.map_or(0, Live::last_used).max(session.last_seen);
+        let live = Arc::new(Live {
+            read_at: self.clock.unix(),
+            last_used: AtomicI64::new(last_used),
+            touched: AtomicI64::new(session.last_seen),
+            session,
+        });
+        self.live.insert(live.key(), Arc::clone(&live));
+        // SECURITY: the record may have been read just before a sign-out. `forget` notes the end first and removes the
+        // session then; so either it is seen here, or what was inserted above is removed there.
+        if let Some(reason) = self.just_ended.get(&id) {
+            standing.ended = Some(reason);
+        }
+        let standing = Arc::new(standing);
+        self.standings.insert(id, Arc::clone(&standing));
+        (live, standing)
+    }
+
+    /// Puts a renewed sign-in in the place of the old one, for all its sessions.
+    pub(super) fn renewed(&self, sign_in: SignIn) -> Arc<Standing> {
+        let standing = Arc::new(Standing::of(sign_in));
+        self.standings.insert(standing.id, Arc::clone(&standing));
+        standing
+    }
+
+    /// Notes that the session is used: in memory now, in the store about once a minute.
+    pub(super) fn touch(&self, live: &Live) {
+        let now = self.clock.unix();
+        live.last_used.fetch_max(now, Ordering::Relaxed);
+        let touched = live.touched.load(Ordering::Relaxed);
+        if now.saturating_sub(touched) < TOUCH_EVERY {
+            return;
+        }
+        // A slow store must not collect a heap of tasks: who finds no room tries again with the next request.
+        let Ok(permit) = Arc::clone(&self.touches).try_acquire_owned() else {
+            return;
+        };
+        let ours =
+            live.touched
+                .compare_exchange(touched, now, Ordering::Relaxed, Ordering::Relaxed);
+        if ours.is_err() {
+            return; // a request beside us does it
+        }
+        let (store, hash) = (Arc::clone(&self.store), live.key());
+        let idle_until = now.saturating_add(seconds(self.idle));
+        tokio::spawn(async move {
+            if let Err(error) = store.touch_session(&hash, now, idle_until).await {
+                tracing::warn!(%error, "last use of a session not noted");
+            }
+            drop(permit);
+        });
+    }
+
+    /// Drops a sign-in and its sessions from memory.
+    pub(super) fn forget(&self, sign_in: Uuid, reason: EndReason, sessions: &[IdHash]) {
+        self.just_ended.insert(sign_in, reason);
+        self.standings.invalidate(&sign_in);
+        for session in sessions {
+            self.live.invalidate(session);
+        }
+    }
+
+    /// Drops a sign-in from memory, so that its state is read again.
+    pub(super) fn forget_sign_in(&self, sign_in: Uuid) {
+        self.standings.invalidate(&sign_in);
+    }
+
+    /// Drops one session from memory.
+    pub(super) fn forget_session(&self, hash: &IdHash) {
+        self.live.invalidate(hash);
+    }
+}
+
+/// Whole seconds, as the records count.
+pub(super) fn seconds(span: Duration) -> i64 {
+    i64::try_from(span.as_secs()).unwrap_or(i64::MAX)
+}
+
+const JUST_ENDED: Duration = Duration::from_secs(300);
+const TOUCH_EVERY: i64 = 60;
+const TOUCHES_AT_A_TIME: usize = 64;

@@ -1,0 +1,280 @@
+//! The command line: `run`, `check`, `doctor`, `explain`.
+//!
+//! Exit codes: 0 = as asked; 1 = failed, or the doctor found a fault; 64 = the configuration has mistakes
+//! (EX_USAGE of sysexits.h), in which case nothing was bound and nothing written.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command's answer goes to the terminal"
+)]
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::ExitCode;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use uuid::Uuid;
+
+use crate::app;
+use crate::config;
+use crate::config::Config;
+use crate::config::reader::Mistake;
+use crate::doctor;
+use crate::doctor::Examination;
+use crate::doctor::Visit;
+use crate::kerberos;
+use crate::telemetry;
+
+const MISTAKES: u8 = 64;
+
+/// Guests sign in with Entra ID; old applications see a Kerberos ticket.
+#[derive(Debug, Parser)]
+#[command(name = "kerbgate", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Serve until a signal says stop.
+    Run {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Write the bound addresses there as JSON once ready.
+        #[arg(long, value_name = "FILE")]
+        ready_file: Option<PathBuf>,
+    },
+    /// Load the configuration as `run` would, and report every mistake.
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check everything around the gateway, and name the fix of what is wrong.
+    Doctor {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Only what this application needs.
+        #[arg(long, value_name = "ID")]
+        app: Option<String>,
+        /// In whose name backends are tried: a sAMAccountName under `account_bases`. Default: the first
+        /// account that may be acted for.
+        #[arg(long = "as", value_name = "ACCOUNT")]
+        act_as: Option<String>,
+        /// Report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Walk the corridor for a person without a browser, with the time of each step.
+    Explain {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The person's object id, or the UPN they have at the identity provider.
+        #[arg(long, value_name = "OID|UPN")]
+        person: String,
+        /// The application's id.
+        #[arg(long, value_name = "ID")]
+        app: String,
+        /// An app role to assume: roles cannot be read without more rights than the gateway has.
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+        /// A group to assume, beside those that Graph knows.
+        #[arg(long = "group", value_name = "GUID")]
+        groups: Vec<Uuid>,
+        /// The home tenant to assume: Graph does not tell it.
+        #[arg(long, value_name = "GUID")]
+        home_tenant: Option<Uuid>,
+        /// Report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file.
+    #[arg(
+        long = "config",
+        env = "KERBGATE_CONFIG",
+        default_value = "/etc/kerbgate/kerbgate.toml"
+    )]
+    path: PathBuf,
+}
+
+/// Reads the arguments and does what they ask.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        What::Check { config, json } => check(&config, json),
+        What::Run { config, ready_file } => with_config(&config, |config| {
+            if let Err(error) = telemetry::start(&config.log.filter, config.log.file.as_deref()) {
+                return failed(&error);
+            }
+            block_on(app::run(config, ready_file.as_deref()), |()| {
+                ExitCode::SUCCESS
+            })
+        }),
+        What::Doctor {
+            config,
+            app,
+            act_as,
+            json,
+        } => beside_gateway(&config, |config| {
+            block_on(
+                doctor::examine(config, Examination { app, act_as }),
+                |report| {
+                    println!(
+                        "{}",
+                        if json {
+                            report.to_json()
+                        } else {
+                            report.to_string()
+                        }
+                    );
+                    if report.is_healthy() {
+                        ExitCode::SUCCESS
+                    } else {
+                        ExitCode::FAILURE
+                    }
+                },
+            )
+        }),
+        What::Explain {
+            config,
+            person,
+            app,
+            roles,
+            groups,
+            home_tenant,
+            json,
+        } => beside_gateway(&config, |config| {
+            let visit = Visit {
+                person,
+                app,
+                roles,
+                groups,
+                home_tenant,
+            };
+            block_on(doctor::explain(config, &visit), |walk| {
+                println!(
+                    "{}",
+                    if json {
+                        walk.to_json()
+                    } else {
+                        walk.to_string()
+                    }
+                );
+                if walk.arrived() {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::FAILURE
+                }
+            })
+        }),
+    }
+}
+
+fn check(file: &ConfigFile, json: bool) -> ExitCode {
+    match config::load(&file.path) {
+        Ok(config) if json => {
+            println!(
+                "{}",
+                serde_json::json!({"ok": true, "applications": config.applications.len()})
+            );
+            ExitCode::SUCCESS
+        }
+        Ok(config) => {
+            println!(
+                "{}: sound, {} applications",
+                file.path.display(),
+                config.applications.len()
+            );
+            ExitCode::SUCCESS
+        }
+        Err(mistakes) if json => {
+            println!("{}", serde_json::json!({"ok": false, "mistakes": mistakes}));
+            ExitCode::from(MISTAKES)
+        }
+        Err(mistakes) => report(&mistakes),
+    }
+}
+
+fn report(mistakes: &[Mistake]) -> ExitCode {
+    mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
+    eprintln!(
+        "{} mistakes in the configuration; nothing was started",
+        mistakes.len()
+    );
+    ExitCode::from(MISTAKES)
+}
+
+fn with_config(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    with_loaded(file, |config| isolated(config, then))
+}
+
+fn with_loaded(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match config::load(&file.path) {
+        Ok(config) => then(config),
+        Err(mistakes) => report(&mistakes),
+    }
+}
+
+/// For commands that run while the gateway does: they write their `krb5.conf` where it is in nobody's way.
+fn beside_gateway(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    with_loaded(file, |mut config| {
+        config.gateway.runtime_dir.push("doctor");
+        isolated(config, then)
+    })
+}
+
+fn isolated(config: Config, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match isolate(&config) {
+        Ok(()) => then(config),
+        Err(error) => failed(&error),
+    }
+}
+
+/// Starts this program again with an environment in which no ambient Kerberos credential exists.
+///
+/// SECURITY: with one, libgssapi falls back to it without an error, and a backend would see the
+/// gateway's own account. The environment is read by other threads, so it cannot be changed later.
+fn isolate(config: &Config) -> std::io::Result<()> {
+    if config.kerberos.is_none() {
+        return Ok(());
+    }
+    let wanted = kerberos::environment(&config.gateway.runtime_dir);
+    let missing = |(name, value): &(String, String)| std::env::var(name).as_ref() != Ok(value);
+    if !wanted.iter().any(missing) {
+        return Ok(());
+    }
+    let mut again = Command::new(std::env::current_exe()?);
+    Err(again.args(std::env::args_os().skip(1)).envs(wanted).exec())
+}
+
+fn block_on<T, E: std::fmt::Display>(
+    work: impl Future<Output = Result<T, E>>,
+    then: impl FnOnce(T) -> ExitCode,
+) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    match runtime.block_on(work) {
+        Ok(done) => then(done),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("kerbgate: {error}");
+    ExitCode::FAILURE
+}

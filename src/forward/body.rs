@@ -1,0 +1,205 @@
+//! Bodies between client and backend: passed on as they come, watched at both ends.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body::Body as _;
+use http_body::Frame;
+use http_body::SizeHint;
+use hyper::body::Incoming;
+
+use super::headers::HOP_BY_HOP;
+use super::pool::Lease;
+use crate::listener::body::BodyCut;
+use crate::model::body::Body;
+use crate::model::body::BodyError;
+
+/// How far a request's body is.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// Being sent; something moved last at this instant.
+    Sending(Instant),
+    /// All of it was taken at this instant.
+    Sent(Instant),
+    /// The client's side cut it.
+    Cut(BodyCut),
+    /// The client went away.
+    Gone,
+}
+
+/// Where an upload's progress can be seen.
+#[derive(Clone, Debug)]
+pub struct Watch(Arc<Mutex<Progress>>);
+
+impl Watch {
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, progress: Progress) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+}
+
+/// A request's body on its way to a backend.
+#[derive(Debug)]
+pub struct Upload {
+    body: Body,
+    watch: Watch,
+}
+
+impl Upload {
+    /// `body`, and where its progress can be seen.
+    pub fn new(body: Body) -> (Self, Watch) {
+        let watch = Watch(Arc::new(Mutex::new(Progress::Sending(Instant::now()))));
+        let upload = Self {
+            body,
+            watch: watch.clone(),
+        };
+        (upload, watch)
+    }
+
+    /// The watch of a body that was not sent yet.
+    pub fn watch(&self) -> Watch {
+        self.watch.clone()
+    }
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) if frame.is_data() => {
+                self.watch.set(Progress::Sending(Instant::now()));
+                Poll::Ready(Some(Ok(frame)))
+            }
+            // RFC 9110 6.5.1: trailers may be discarded. SECURITY: some servers merge them into the
+            // headers, and with them a forged identity.
+            Some(Ok(_)) | None => {
+                self.watch.set(Progress::Sent(Instant::now()));
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                let cut = BodyCut::of(&*error);
+                self.watch.set(cut.map_or(Progress::Gone, Progress::Cut));
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Upload {
+    /// hyper drops a body of known length after its last byte without asking for its end.
+    fn drop(&mut self) {
+        if matches!(self.watch.progress(), Progress::Sending(_)) {
+            self.watch.set(Progress::Sent(Instant::now()));
+        }
+    }
+}
+
+/// A response's body, with the connection it arrives on.
+///
+/// SECURITY: only a body read to its end gives the connection back. One dropped before (the client has
+/// left) takes the connection with it, or the rest would be the beginning of somebody's next answer.
+#[derive(Debug)]
+pub struct Download {
+    body: Incoming,
+    lease: Option<Lease>,
+}
+
+impl Download {
+    /// `body`, arriving on `lease`.
+    pub fn new(body: Incoming, lease: Lease) -> Self {
+        let mut this = Self {
+            body,
+            lease: Some(lease),
+        };
+        this.release_at_end();
+        this
+    }
+
+    fn release_at_end(&mut self) {
+        if self.body.is_end_stream()
+            && let Some(lease) = self.lease.take()
+        {
+            lease.release();
+        }
+    }
+}
+
+impl http_body::Body for Download {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    scrub_trailers(trailers);
+                }
+                self.release_at_end();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                self.lease = None;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            None => {
+                if let Some(lease) = self.lease.take() {
+                    lease.release();
+                }
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn scrub_trailers(trailers: &mut http::HeaderMap) {
+    for name in HOP_BY_HOP.iter().chain(&NOT_IN_TRAILERS) {
+        trailers.remove(name);
+    }
+}
+
+/// RFC 9110 6.5.1: framing, routing, authentication and response control have no place in trailers.
+const NOT_IN_TRAILERS: [http::HeaderName; 5] = [
+    http::header::CONTENT_LENGTH,
+    http::header::LOCATION,
+    http::header::SET_COOKIE,
+    http::header::WWW_AUTHENTICATE,
+    http::header::STRICT_TRANSPORT_SECURITY,
+];

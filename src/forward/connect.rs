@@ -1,0 +1,120 @@
+//! New connections to backends: name, TCP, TLS with verification, HTTP/1.1.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use rustls_pki_types::CertificateDer;
+use rustls_platform_verifier::BuilderVerifierExt;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::balance::Server;
+use super::body::Upload;
+use super::error::Error;
+use super::pool::Connection;
+
+/// Whom we believe that a backend is the one it says. There is no way not to check.
+#[derive(Clone, Debug, Default)]
+pub enum Trust {
+    /// The authorities that the machine trusts.
+    #[default]
+    Platform,
+    /// These alone.
+    Authorities(Vec<CertificateDer<'static>>),
+}
+
+/// TLS settings towards backends.
+///
+/// # Errors
+/// An authority that is no certificate, or a machine without any.
+pub fn client_config(trust: Trust) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
+    let mut config = match trust {
+        Trust::Platform => builder.with_platform_verifier()?.with_no_client_auth(),
+        Trust::Authorities(authorities) => {
+            let mut roots = RootCertStore::empty();
+            for authority in authorities {
+                roots.add(authority)?;
+            }
+            builder.with_root_certificates(roots).with_no_client_auth()
+        }
+    };
+    // Negotiate and HTTP/2 do not mix: IIS itself falls back (HTTP_1_1_REQUIRED).
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Connects to `server`, TLS included, within `within`.
+///
+/// # Errors
+/// When that fails or takes too long.
+pub async fn connect(
+    server: &Server,
+    tls: &Arc<ClientConfig>,
+    within: Duration,
+) -> Result<Connection, Error> {
+    let connecting = async {
+        let stream = tcp(server).await.map_err(|source| Error::Unreachable {
+            backend: server.to_string(),
+            source,
+        })?;
+        let Some(name) = &server.tls_name else {
+            return http(server, stream).await;
+        };
+        let stream = TlsConnector::from(Arc::clone(tls))
+            .connect(name.clone(), stream)
+            .await
+            .map_err(|source| Error::Tls {
+                backend: server.to_string(),
+                source,
+            })?;
+        http(server, stream).await
+    };
+    tokio::time::timeout(within, connecting)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::ConnectTimeout {
+                backend: server.to_string(),
+                within,
+            })
+        })
+}
+
+async fn tcp(server: &Server) -> io::Result<TcpStream> {
+    let addresses: Vec<SocketAddr> = match server.address {
+        Some(address) => vec![address],
+        None => tokio::net::lookup_host((server.host.as_str(), server.port))
+            .await?
+            .collect(),
+    };
+    let stream = TcpStream::connect(addresses.as_slice()).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn http<T>(server: &Server, stream: T) -> Result<Connection, Error>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = http1::Builder::new()
+        .handshake::<_, Upload>(TokioIo::new(stream))
+        .await
+        .map_err(|source| Error::Protocol {
+            backend: server.to_string(),
+            source,
+        })?;
+    // What ends it is told to whoever waits for its answer.
+    let task = tokio::spawn(async move { drop(connection.await) });
+    Ok(Connection::new(sender, task.abort_handle()))
+}

@@ -1,0 +1,408 @@
+//! Request headers on their way to a backend: first everything that is not the client's to say goes,
+//! then ours is set. Pure.
+//!
+//! Specification: RFC 9110 7.6.1 (connection-specific fields), 7.6.3 (Via), RFC 7239 (Forwarded).
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::header;
+use thiserror::Error;
+
+/// A request header that is refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum BadHeader {
+    /// SECURITY: `Connection: X-Remote-User` would make the next hop drop what we set (CVE-2022-31813).
+    #[error("the Connection header names {0}, which the gateway sets")]
+    ManagedInConnection(HeaderName),
+    /// A value that no header can carry.
+    #[error("the gateway's own value for {0} is no header value")]
+    Unsendable(&'static str),
+}
+
+/// Where a request came from, as the backend is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The client's address.
+    pub address: IpAddr,
+    /// The published host, with its port if it is not 443.
+    pub host: &'a str,
+    /// The published path prefix, `/` or `/…/`.
+    pub prefix: &'a str,
+}
+
+/// Cookies whose name begins so are the gateway's.
+pub const OUR_COOKIES: &[u8] = b"__host-kerbgate";
+
+/// RFC 9110 7.6.1, RFC 9112 6.1 and 9: they speak of one connection. Lengths are hyper's to write.
+pub const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Names that a client may not speak, in dashes: identity, origin, and what overrides path or host.
+const MANAGED: [&str; 17] = [
+    "authorization",
+    "auth-user",
+    "client-cert",
+    "client-ip",
+    "forwarded",
+    "front-end-https",
+    "proxy",
+    "remote-user",
+    "true-client-ip",
+    "via",
+    "x-authenticated-user",
+    "x-client-ip",
+    "x-original-url",
+    "x-real-ip",
+    "x-remote-user",
+    "x-rewrite-url",
+    "x-url-scheme",
+];
+const MANAGED_FAMILIES: [&str; 6] = [
+    "kerbgate-",
+    "x-forwarded-",
+    "x-kerbgate-",
+    "x-ms-client-principal",
+    "x-original-",
+    "x-remote-",
+];
+
+/// Removes what the client may not say; `identity` are the names set for this application.
+///
+/// # Errors
+/// A request that tries to have the gateway's headers removed.
+pub fn scrub(headers: &mut HeaderMap, identity: &[&HeaderName]) -> Result<(), BadHeader> {
+    for name in listed_in_connection(headers) {
+        if is_managed(&name, identity) && name != header::AUTHORIZATION {
+            return Err(BadHeader::ManagedInConnection(name));
+        }
+        headers.remove(&name);
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    for name in [
+        header::CONTENT_LENGTH,
+        header::EXPECT,
+        HeaderName::from_static("http2-settings"),
+    ] {
+        headers.remove(name);
+    }
+    let unwanted: Vec<HeaderName> = headers
+        .keys()
+        // SECURITY: CGI, WSGI and IIS fold `_` into `-`: such a name could become one of ours.
+        .filter(|name| name.as_str().contains('_') || is_managed(name, identity))
+        .cloned()
+        .collect();
+    for name in unwanted {
+        headers.remove(name);
+    }
+    scrub_cookies(headers);
+    Ok(())
+}
+
+/// Says where the request came from, replacing what anybody else said.
+///
+/// # Errors
+/// When a configured name cannot be sent.
+pub fn set_origin(headers: &mut HeaderMap, origin: Origin<'_>) -> Result<(), BadHeader> {
+    let Origin {
+        address,
+        host,
+        prefix,
+    } = origin;
+    let address = address.to_canonical();
+    // RFC 7239 6: an IPv6 address stands in brackets and quotes.
+    let node = match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("\"[{address}]\""),
+    };
+    let mut set = |name: &'static str, value: String| {
+        let value = HeaderValue::try_from(value).map_err(|_| BadHeader::Unsendable(name))?;
+        headers.insert(HeaderName::from_static(name), value);
+        Ok(())
+    };
+    set("x-forwarded-for", address.to_string())?;
+    set("x-forwarded-proto", String::from("https"))?;
+    set("x-forwarded-host", host.to_owned())?;
+    set(
+        "forwarded",
+        format!("for={node};host=\"{host}\";proto=https"),
+    )?;
+    set("via", String::from("1.1 kerbgate"))?;
+    if prefix != "/" {
+        set(
+            "x-forwarded-prefix",
+            prefix.trim_end_matches('/').to_owned(),
+        )?;
+    }
+    Ok(())
+}
+
+/// The names that a `Connection` header lists.
+#[must_use]
+pub fn listed_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !["close", "keep-alive", "upgrade"].contains(&name.as_str()))
+        .collect()
+}
+
+/// The protocol a request wants to switch to, if it is one that a backend would see.
+///
+/// An offer of HTTP/2 (`h2c`, RFC 7540 3.2, obsolete) may be ignored, and is: a tunnel of it would
+/// carry requests that nobody authorized.
+#[must_use]
+pub fn wanted_upgrade(headers: &HeaderMap) -> Option<String> {
+    headers
+        .get_all(header::UPGRADE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(|protocol| String::from_utf8_lossy(protocol.trim_ascii()).into_owned())
+        .find(|protocol| {
+            let protocol = protocol.to_ascii_lowercase();
+            !protocol.is_empty()
+                && protocol != "h2c"
+                && !protocol.starts_with("http/")
+                && !protocol.starts_with("tls/")
+        })
+}
+
+fn is_managed(name: &HeaderName, identity: &[&HeaderName]) -> bool {
+    let plain = dashed(name.as_str());
+    MANAGED.contains(&&*plain)
+        || MANAGED_FAMILIES
+            .iter()
+            .any(|family| plain.starts_with(family))
+        || identity.iter().any(|ours| dashed(ours.as_str()) == plain)
+}
+
+/// One spelling of names that some server takes for the same.
+fn dashed(name: &str) -> std::borrow::Cow<'_, str> {
+    if name.contains(['_', '.']) {
+        name.replace(['_', '.'], "-").into()
+    } else {
+        name.into()
+    }
+}
+
+/// Takes the gateway's cookies out; the others stay byte for byte.
+fn scrub_cookies(headers: &mut HeaderMap) {
+    let all = headers.get_all(header::COOKIE);
+    let several = all.iter().count() > 1;
+    if !several && !all.iter().flat_map(cookies).any(is_ours) {
+        return;
+    }
+    // RFC 9113 8.2.3: HTTP/2 may split cookies; HTTP/1.1 wants one line.
+    let kept: Vec<&[u8]> = all
+        .iter()
+        .flat_map(cookies)
+        .filter(|cookie| !cookie.is_empty() && !is_ours(cookie))
+        .collect();
+    let kept = HeaderValue::from_bytes(&kept.join(&b"; "[..]));
+    headers.remove(header::COOKIE);
+    if let Ok(kept) = kept
+        && !kept.is_empty()
+    {
+        headers.insert(header::COOKIE, kept);
+    }
+}
+
+fn cookies(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value
+        .as_bytes()
+        .split(|byte| *byte == b';')
+        .map(<[u8]>::trim_ascii)
+}
+
+/// True for a cookie `name=value` whose name is one of the gateway's, in any case.
+#[must_use]
+pub fn is_ours(cookie: &[u8]) -> bool {
+    cookie
+        .get(..OUR_COOKIES.len())
+        .is_some_and(|name| name.eq_ignore_ascii_case(OUR_COOKIES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(headers: &[(&str, &str)]) -> HeaderMap {
+        headers
+            .iter()
+            .map(|(name, value)| {
+                let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                (name, HeaderValue::from_bytes(value.as_bytes()).unwrap())
+            })
+            .collect()
+    }
+
+    fn scrubbed(headers: &[(&str, &str)]) -> Result<Vec<String>, BadHeader> {
+        let mut headers = map(headers);
+        let identity = [
+            &HeaderName::from_static("x-user"),
+            &HeaderName::from_static("sap_user"),
+        ];
+        scrub(&mut headers, &identity)?;
+        let text = |value: &HeaderValue| value.as_bytes().escape_ascii().to_string();
+        Ok(headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", text(value)))
+            .collect())
+    }
+
+    #[test]
+    fn forged_identity_is_removed_in_every_spelling() {
+        for name in [
+            "X-User",
+            "x_user",
+            "X.User",
+            "X-USER",
+            "x-User",
+            "SAP-User",
+            "sap_user",
+            "Sap.User",
+            "X-Remote-User",
+            "X_Remote_User",
+            "X-Remote-Groups",
+            "Remote-User",
+            "Remote_User",
+            "Authorization",
+            "Kerbgate-Jwt-Assertion",
+            "kerbgate_jwt_assertion",
+            "X-Forwarded-For",
+            "X-Forwarded-User",
+            "x_forwarded_user",
+            "X-Forwarded-Proto",
+            "Forwarded",
+            "Via",
+            "X-Real-IP",
+            "X-Original-URL",
+            "X-Rewrite-URL",
+            "Proxy",
+            "Any_Thing",
+            "Proxy-Authorization",
+            "Keep-Alive",
+            "TE",
+            "Trailer",
+            "Transfer-Encoding",
+            "Expect",
+            "Content-Length",
+            "HTTP2-Settings",
+            "Proxy-Connection",
+            "X-MS-CLIENT-PRINCIPAL-NAME",
+        ] {
+            let left = scrubbed(&[(name, "forged"), ("accept", "*/*"), (name, "twice")]);
+            assert_eq!(left, Ok(vec![String::from("accept: */*")]), "{name}");
+        }
+    }
+
+    #[test]
+    fn nobody_has_our_headers_dropped() {
+        for name in [
+            "x-user",
+            "X_USER",
+            "x-forwarded-for",
+            "x-remote-user",
+            "sap-user",
+            "forwarded",
+        ] {
+            let listed = format!("keep-alive, {name}");
+            assert!(scrubbed(&[("connection", &listed)]).is_err(), "{name}");
+        }
+        let left = scrubbed(&[
+            ("connection", "close, X-Mine"),
+            ("connection", "x-other"),
+            ("x-mine", "1"),
+            ("x-other", "2"),
+            ("x-third", "3"),
+        ]);
+        assert_eq!(left, Ok(vec![String::from("x-third: 3")]));
+    }
+
+    #[test]
+    fn cookies_of_the_application_stay_as_they_are() {
+        for (sent, wanted) in [
+            (
+                vec!["a=1;b=\"2\" ;  c"],
+                vec!["cookie: a=1;b=\\\"2\\\" ;  c"],
+            ),
+            (
+                vec!["a=1; __Host-kerbgate=s; b=x=y"],
+                vec!["cookie: a=1; b=x=y"],
+            ),
+            (vec!["__Host-kerbgate-login=1;__host-KERBGATE=2"], vec![]),
+            (
+                vec!["a=1", "__Host-kerbgate=s", "b=2"],
+                vec!["cookie: a=1; b=2"],
+            ),
+            (
+                vec!["a=\u{fc}; __Host-kerbgate=1"],
+                vec!["cookie: a=\\xc3\\xbc"],
+            ),
+            (
+                vec!["a=__Host-kerbgate=1"],
+                vec!["cookie: a=__Host-kerbgate=1"],
+            ),
+        ] {
+            let headers: Vec<_> = sent.iter().map(|value| ("cookie", *value)).collect();
+            let wanted: Vec<String> = wanted.into_iter().map(String::from).collect();
+            assert_eq!(scrubbed(&headers), Ok(wanted), "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn the_origin_is_ours_to_say() {
+        let mut headers = HeaderMap::new();
+        let origin = Origin {
+            address: "::ffff:192.0.2.1".parse().unwrap(),
+            host: "intranet.example.com:8443",
+            prefix: "/wiki/",
+        };
+        set_origin(&mut headers, origin).unwrap();
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.1");
+        assert_eq!(headers["x-forwarded-host"], "intranet.example.com:8443");
+        assert_eq!(headers["x-forwarded-prefix"], "/wiki");
+        assert_eq!(
+            headers["forwarded"],
+            "for=192.0.2.1;host=\"intranet.example.com:8443\";proto=https"
+        );
+        let address = "2001:db8::1".parse().unwrap();
+        set_origin(&mut headers, Origin { address, ..origin }).unwrap();
+        assert!(
+            headers["forwarded"]
+                .to_str()
+                .unwrap()
+                .starts_with("for=\"[2001:db8::1]\";")
+        );
+    }
+
+    #[test]
+    fn only_real_switches_of_protocol_count() {
+        for (value, wanted) in [
+            ("websocket", Some("websocket")),
+            ("h2c, WebSocket", Some("WebSocket")),
+            ("h2c", None),
+            ("HTTP/2.0", None),
+            ("TLS/1.0", None),
+            ("", None),
+        ] {
+            let found = wanted_upgrade(&map(&[("upgrade", value)]));
+            assert_eq!(found.as_deref(), wanted, "{value}");
+        }
+    }
+}

@@ -1,0 +1,518 @@
+//! A request and a credential in, the backend's answer out, both streamed.
+//!
+//! Specifications: RFC 9110 7 (what a gateway does with a message), RFC 9112, RFC 4559 (Negotiate).
+//!
+//! # Why
+//!
+//! - The pool is our own: see [`pool`].
+//! - A request is sent again only when hyper gives it back unsent. A backend that took it may have acted
+//!   on it, whatever its method says.
+//! - With `send = "on-challenge"` a request with a body carries the token at once: by the time a 401
+//!   arrives the body would be gone, and to keep it back (`Expect: 100-continue`) costs a round trip or,
+//!   with servers that ignore it, a wait. A token that nobody asked for does no harm.
+//! - A token goes with each request, on connections that already know the person too: whether a backend
+//!   remembers is its business, and a backend that does takes a second token as gladly.
+//! - A ticket is never sent over and over: a second 401 is an answer, and it is about us, not about the
+//!   visitor.
+
+pub mod balance;
+pub mod body;
+pub mod connect;
+pub mod error;
+pub mod headers;
+pub mod negotiate;
+pub mod pool;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::time::Duration;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::Method;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::Uri;
+use http::header;
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use rustls::ClientConfig;
+
+use crate::forward::balance::Group;
+use crate::forward::balance::Server;
+use crate::forward::body::Download;
+use crate::forward::body::Progress;
+use crate::forward::body::Upload;
+use crate::forward::body::Watch;
+use crate::forward::connect::Trust;
+use crate::forward::error::Error;
+use crate::forward::headers::Origin;
+use crate::forward::pool::Key;
+use crate::forward::pool::Lease;
+use crate::forward::pool::Limits;
+use crate::forward::pool::Partition;
+use crate::forward::pool::Pool;
+use crate::listener::body::IdleBody;
+use crate::model::application::Application;
+use crate::model::application::SendToken;
+use crate::model::application::Sso;
+use crate::model::body::Body;
+use crate::model::names::AppId;
+use crate::model::stop::Stop;
+use crate::route::target::Target;
+
+/// Makes the `Authorization` value for the backend with that place among the application's URLs.
+pub type Credential<'a> =
+    dyn Fn(usize) -> BoxFuture<'a, Result<HeaderValue, Stop>> + Send + Sync + 'a;
+
+/// Everything about a request that its head and body do not say.
+pub struct Exchange<'a> {
+    /// The application it is for.
+    pub application: &'a Application,
+    /// The target that was authorized.
+    pub target: &'a Target,
+    /// The client's address.
+    pub client: IpAddr,
+    /// Whose connections may carry it.
+    pub partition: Partition,
+    /// Headers that say who came.
+    pub identity: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A backend's answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// As the backend gave it; `rewrite` is next.
+    pub response: Response<Body>,
+    /// Which of the application's backend URLs answered.
+    pub index: usize,
+    /// What the backend answered to our token, for mutual authentication.
+    pub backend_token: Option<HeaderValue>,
+    /// Whether the connection had served a request before.
+    pub reused: bool,
+}
+
+/// Sends requests to backends.
+#[derive(Debug)]
+pub struct Forwarder {
+    pool: Arc<Pool>,
+    tls: Arc<ClientConfig>,
+    groups: ArcSwap<HashMap<AppId, Arc<Group>>>,
+}
+
+/// A request on its way, before it is known which server gets it.
+struct Draft<'a> {
+    method: Method,
+    headers: HeaderMap,
+    application: &'a Application,
+    target: &'a Target,
+}
+
+/// A server that takes the request, and the connection to it.
+struct Reached<'a> {
+    server: &'a Server,
+    index: usize,
+    lease: Lease,
+}
+
+const SWEEP: Duration = Duration::from_secs(10);
+
+impl Forwarder {
+    /// A forwarder without connections; its pool is swept as long as it lives.
+    ///
+    /// # Errors
+    /// An authority that is no certificate, or a machine without any.
+    pub fn new(trust: Trust, limits: Limits) -> Result<Self, rustls::Error> {
+        let pool = Pool::new(limits);
+        tokio::spawn(sweep(Arc::downgrade(&pool)));
+        Ok(Self {
+            pool,
+            tls: connect::client_config(trust)?,
+            groups: ArcSwap::default(),
+        })
+    }
+
+    /// Ends the waiting connections of a session that has ended.
+    pub fn evict(&self, session: &[u8; 32]) {
+        self.pool.evict(session);
+    }
+
+    /// Ends the waiting connections of all sessions.
+    pub fn evict_all(&self) {
+        self.pool.evict_all();
+    }
+
+    /// How many connections wait for their next request.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.pool.waiting()
+    }
+
+    /// Sends `request` and waits for the head of the answer; both bodies are streamed.
+    ///
+    /// The request's headers are scrubbed here, whatever was done before. `credential` makes the tokens
+    /// of an application with Kerberos.
+    ///
+    /// # Errors
+    /// When there is no answer that can be passed on.
+    pub async fn send(
+        &self,
+        exchange: Exchange<'_>,
+        credential: Option<&Credential<'_>>,
+        request: Request<Body>,
+    ) -> Result<Answer, Error> {
+        let (head, body) = request.into_parts();
+        let draft = Draft::new(&exchange, head)?;
+        let group = self.group(exchange.application);
+        let at_once = !body.is_end_stream()
+            || match &exchange.application.sso {
+                Sso::Kerberos(kerberos) => kerberos.send == SendToken::Preemptive,
+                Sso::Headers(_) | Sso::None => false,
+            };
+        let reached = self.reach(&group, &draft, &exchange.partition).await?;
+        let (index, server) = (reached.index, reached.server);
+        let token = match credential {
+            Some(credential) if at_once => Some(make(credential, index).await?),
+            Some(_) | None => None,
+        };
+        let sent = token.is_some();
+        let upload = Upload::new(body).0;
+        let request = draft.request(server, token, upload)?;
+        let (mut response, mut lease) = self.ask(&draft, server, reached.lease, request).await?;
+        if negotiate::is_asked(&response) {
+            lease.taint();
+        }
+        match credential {
+            Some(credential) if !sent && negotiate::is_asked(&response) => {
+                drain(response, lease).await;
+                let token = make(credential, index).await?;
+                let key = key(server, &exchange.partition);
+                let next = self.connection(&draft, server, &key).await?;
+                let empty = Upload::new(crate::model::body::empty()).0;
+                let request = draft.request(server, Some(token), empty)?;
+                (response, lease) = self.ask(&draft, server, next, request).await?;
+            }
+            Some(_) | None => {}
+        }
+        if credential.is_some() && negotiate::is_asked(&response) {
+            return Err(refused(server, index));
+        }
+        draft.answer(response, lease, index)
+    }
+
+    /// A connection to the first server in turn that takes one.
+    async fn reach<'a>(
+        &self,
+        group: &'a Group,
+        draft: &Draft<'_>,
+        partition: &Partition,
+    ) -> Result<Reached<'a>, Error> {
+        let mut last = Error::Misconfigured(draft.application.id.to_string());
+        for (index, server) in group.in_turn() {
+            let key = key(server, partition);
+            match self.connection(draft, server, &key).await {
+                Ok(lease) => {
+                    group.note(server, true);
+                    return Ok(Reached {
+                        server,
+                        index,
+                        lease,
+                    });
+                }
+                // Nothing was sent: the next one may have it.
+                Err(error) => {
+                    tracing::warn!(application = %draft.application.id, %error, "backend not reached");
+                    group.note(server, false);
+                    last = error;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn connection(
+        &self,
+        draft: &Draft<'_>,
+        server: &Server,
+        key: &Key,
+    ) -> Result<Lease, Error> {
+        if let Some(lease) = self.pool.take(key) {
+            return Ok(lease);
+        }
+        let within = draft.application.limits.connect;
+        let connection = connect::connect(server, &self.tls, within).await?;
+        Ok(self.pool.lease(key, connection))
+    }
+
+    /// Sends once; a second time, on a new connection, only if nothing was sent.
+    async fn ask(
+        &self,
+        draft: &Draft<'_>,
+        server: &Server,
+        mut lease: Lease,
+        request: Request<Upload>,
+    ) -> Result<(Response<Incoming>, Lease), Error> {
+        let watch = request.body().watch();
+        let ticket = request.headers().contains_key(header::AUTHORIZATION);
+        if ticket {
+            lease.taint();
+        }
+        let sending = lease.sender().try_send_request(request);
+        let mut failed = match draft.answered(server, &watch, sending).await? {
+            Ok(response) => return Ok((response, lease)),
+            Err(failed) => failed,
+        };
+        let Some(request) = failed.take_message() else {
+            return Err(lost(server, &watch, failed.into_error()));
+        };
+        tracing::debug!(backend = %server, "connection was closed before the request was sent");
+        let within = draft.application.limits.connect;
+        let connection = connect::connect(server, &self.tls, within).await?;
+        let mut lease = lease.renewed(connection);
+        if ticket {
+            lease.taint();
+        }
+        let sending = lease.sender().try_send_request(request);
+        match draft.answered(server, &watch, sending).await? {
+            Ok(response) => Ok((response, lease)),
+            Err(failed) => Err(lost(server, &watch, failed.into_error())),
+        }
+    }
+
+    /// The servers of an application, as it is configured now.
+    fn group(&self, application: &Application) -> Arc<Group> {
+        let known = self.groups.load();
+        if let Some(group) = known.get(&application.id)
+            && group.backends == application.backends
+        {
+            return Arc::clone(group);
+        }
+        let group = Arc::new(Group::new(application));
+        self.groups.rcu(|groups| {
+            let mut groups = HashMap::clone(groups);
+            groups.insert(application.id.clone(), Arc::clone(&group));
+            groups
+        });
+        group
+    }
+}
+
+impl<'a> Draft<'a> {
+    fn new(exchange: &Exchange<'a>, head: http::request::Parts) -> Result<Self, Error> {
+        let application = exchange.application;
+        if head.method == Method::CONNECT || head.method == Method::TRACE {
+            return Err(Error::Method(head.method));
+        }
+        if let Some(protocol) = headers::wanted_upgrade(&head.headers) {
+            return Err(Error::Upgrade(protocol));
+        }
+        let mut headers = head.headers;
+        // A name that has no value for this person must not come from the client either.
+        let configured = match &application.sso {
+            Sso::Headers(sso) => sso.headers.as_slice(),
+            Sso::Kerberos(_) | Sso::None => &[],
+        };
+        let set = exchange.identity.iter().map(|(name, _)| name);
+        let identity: Vec<_> = configured.iter().map(|(name, _)| name).chain(set).collect();
+        headers::scrub(&mut headers, &identity)?;
+        let host = published_authority(application);
+        let origin = Origin {
+            address: exchange.client,
+            host: &host,
+            prefix: &application.prefix,
+        };
+        headers::set_origin(&mut headers, origin)?;
+        headers.remove(header::HOST);
+        if application.keep_host {
+            let host = HeaderValue::try_from(host)
+                .map_err(|_| Error::Misconfigured(application.id.to_string()))?;
+            headers.insert(header::HOST, host);
+        }
+        for (name, value) in &exchange.identity {
+            headers.insert(name.clone(), value.clone());
+        }
+        Ok(Self {
+            method: head.method,
+            headers,
+            application,
+            target: exchange.target,
+        })
+    }
+
+    fn request(
+        &self,
+        server: &Server,
+        token: Option<HeaderValue>,
+        body: Upload,
+    ) -> Result<Request<Upload>, Error> {
+        let misconfigured = || Error::Misconfigured(self.application.id.to_string());
+        let rest = self
+            .target
+            .under(&self.application.prefix)
+            .ok_or_else(misconfigured)?;
+        let uri: Uri = backend_target(&server.base, rest, self.target.query())
+            .parse()
+            .map_err(|_| misconfigured())?;
+        let mut headers = self.headers.clone();
+        headers
+            .entry(header::HOST)
+            .or_insert_with(|| server.authority.clone());
+        if let Some(token) = token {
+            headers.insert(header::AUTHORIZATION, token);
+        }
+        // RFC 9110 8.6: IIS answers 411 to a POST without a length.
+        let wants_length = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
+        if wants_length && body.is_end_stream() {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    /// Waits for an answer to begin. As long as a body is being sent, its progress is what counts.
+    async fn answered<T>(
+        &self,
+        server: &Server,
+        watch: &Watch,
+        sending: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        let limits = &self.application.limits;
+        let until = || match watch.progress() {
+            Progress::Sending(moved) => moved + limits.first_byte.max(limits.idle),
+            Progress::Sent(at) => at + limits.first_byte,
+            // hyper is about to tell.
+            Progress::Cut(_) | Progress::Gone => Instant::now() + Duration::from_secs(1),
+        };
+        tokio::pin!(sending);
+        loop {
+            let deadline = until();
+            tokio::select! {
+                biased;
+                done = &mut sending => return Ok(done),
+                () = tokio::time::sleep_until(deadline.into()) => {}
+            }
+            if until() <= Instant::now() {
+                return Err(Error::FirstByte {
+                    backend: server.to_string(),
+                    within: limits.first_byte,
+                });
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        response: Response<Incoming>,
+        lease: Lease,
+        index: usize,
+    ) -> Result<Answer, Error> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::Switched(self.application.id.to_string()));
+        }
+        let reused = lease.reused;
+        let backend_token = negotiate::token(response.headers());
+        let idle = self.application.limits.idle;
+        let mut response =
+            response.map(|body| IdleBody::new(Download::new(body, lease), idle).boxed_unsync());
+        // RFC 9112 6.3: a length beside another framing says nothing about the body.
+        let headless = self.method == Method::HEAD || response.status() == StatusCode::NOT_MODIFIED;
+        if !headless && response.body().size_hint().exact().is_none() {
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+        }
+        Ok(Answer {
+            response,
+            index,
+            backend_token,
+            reused,
+        })
+    }
+}
+
+async fn sweep(pool: Weak<Pool>) {
+    let mut tick = tokio::time::interval(SWEEP);
+    while let Some(pool) = pool.upgrade() {
+        pool.sweep();
+        drop(pool);
+        tick.tick().await;
+    }
+}
+
+fn key(server: &Server, partition: &Partition) -> Key {
+    Key {
+        backend: server.id,
+        partition: partition.clone(),
+    }
+}
+
+async fn make(credential: &Credential<'_>, index: usize) -> Result<HeaderValue, Error> {
+    let mut token = credential(index)
+        .await
+        .map_err(|stop| Error::Credential(Box::new(stop)))?;
+    token.set_sensitive(true);
+    Ok(token)
+}
+
+fn refused(server: &Server, index: usize) -> Error {
+    Error::TicketRefused {
+        backend: server.to_string(),
+        index,
+    }
+}
+
+fn lost(server: &Server, watch: &Watch, source: hyper::Error) -> Error {
+    let backend = server.to_string();
+    match watch.progress() {
+        Progress::Cut(cut) => Error::Body(cut),
+        Progress::Gone => Error::ClientGone,
+        Progress::Sending(_) | Progress::Sent(_) if source.is_parse() => {
+            Error::Protocol { backend, source }
+        }
+        Progress::Sending(_) | Progress::Sent(_) => Error::Closed { backend, source },
+    }
+}
+
+/// Reads the rest of a challenge so that its connection can carry the answer to it.
+async fn drain(response: Response<Incoming>, lease: Lease) {
+    const LONGEST: usize = 64 * 1024;
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let rest = http_body_util::Limited::new(Download::new(response.into_body(), lease), LONGEST);
+    // A page too long to read costs its connection, nothing else.
+    drop(tokio::time::timeout(PATIENCE, rest.collect()).await);
+}
+
+/// The published host, with its port where it is not the usual one.
+fn published_authority(application: &Application) -> String {
+    match application.published_url.port() {
+        Some(port) => format!("{}:{port}", application.host),
+        None => application.host.to_string(),
+    }
+}
+
+/// What follows the prefix, byte for byte, behind the backend's own path.
+fn backend_target(base: &str, rest: &str, query: Option<&str>) -> String {
+    let mut target = String::with_capacity(base.len() + rest.len() + 1);
+    target.push_str(base);
+    target.push_str(rest);
+    if target.is_empty() {
+        target.push('/');
+    }
+    if let Some(query) = query {
+        target.push('?');
+        target.push_str(query);
+    }
+    target
+}
+
+#[cfg(test)]
+mod tests;

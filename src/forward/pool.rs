@@ -1,0 +1,343 @@
+//! Connections to backends that wait for their next request, kept apart by whose they are.
+//!
+//! # Why
+//!
+//! IIS and mod_auth_gssapi can take a connection for the person whose ticket came on it first
+//! (RFC 4559 6). hyper-util's client keys its pool by address alone; so the pool is our own, and a key is
+//! backend (which belongs to one application), session and principal. A connection never changes its
+//! key, and one that ever carried Negotiate is never kept without a session.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use hyper::client::conn::http1::SendRequest;
+use tokio::task::AbortHandle;
+
+use super::body::Upload;
+
+/// Whose connections: nobody's in particular, or one session's alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Partition {
+    /// For backends that learn in each request's headers who came.
+    Anonymous,
+    /// For backends that are sent Negotiate tokens.
+    Session(SessionKey),
+}
+
+/// One person's session, acting as one principal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    /// The session: the hash of its id, or of the bearer token that stands for one.
+    pub session: [u8; 32],
+    /// Whose tickets are sent.
+    pub principal: Arc<str>,
+}
+
+impl Partition {
+    const fn session(&self) -> Option<&[u8; 32]> {
+        match self {
+            Self::Anonymous => None,
+            Self::Session(key) => Some(&key.session),
+        }
+    }
+}
+
+/// What a waiting connection may be used for, and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The backend's number; see `balance`.
+    pub backend: u64,
+    /// Whose it is.
+    pub partition: Partition,
+}
+
+/// How many connections wait, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For one session and backend.
+    pub per_session: usize,
+    /// For one backend without sessions.
+    pub per_backend: usize,
+    /// In all.
+    pub total: usize,
+    /// Shorter than backends wait (IIS: 120 s, Apache: 5 s at its shortest default).
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            per_session: 4,
+            per_backend: 64,
+            total: 4096,
+            idle: Duration::from_secs(50),
+        }
+    }
+}
+
+/// The connections that wait.
+#[derive(Debug)]
+pub struct Pool {
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
+    waiting: AtomicUsize,
+    limits: Limits,
+}
+
+/// By session: all of a session's connections are found at once when it ends.
+type Shard = HashMap<Option<[u8; 32]>, Slot>;
+
+#[derive(Debug)]
+struct Slot {
+    /// False once the session ended; connections in use look at it when they come back.
+    alive: Arc<AtomicBool>,
+    waiting: HashMap<Key, VecDeque<Waiting>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    connection: Connection,
+    since: Instant,
+}
+
+/// A connection; ends when dropped.
+#[derive(Debug)]
+pub struct Connection {
+    /// Where requests go in.
+    pub sender: SendRequest<Upload>,
+    task: AbortHandle,
+    /// It has carried Negotiate, or was asked for it.
+    tainted: bool,
+}
+
+impl Connection {
+    /// A connection driven by `task`.
+    pub const fn new(sender: SendRequest<Upload>, task: AbortHandle) -> Self {
+        Self {
+            sender,
+            task,
+            tainted: false,
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A connection in use, and the way back.
+#[derive(Debug)]
+pub struct Lease {
+    connection: Connection,
+    key: Key,
+    alive: Arc<AtomicBool>,
+    pool: Arc<Pool>,
+    /// Has served a request before, so the backend may have closed it meanwhile.
+    pub reused: bool,
+}
+
+impl Lease {
+    /// Where requests go in.
+    pub const fn sender(&mut self) -> &mut SendRequest<Upload> {
+        &mut self.connection.sender
+    }
+
+    /// The same right on a new connection; the old one ends.
+    #[must_use]
+    pub fn renewed(self, connection: Connection) -> Self {
+        Self {
+            connection,
+            reused: false,
+            ..self
+        }
+    }
+
+    /// Notes that it carries, or was asked for, Negotiate.
+    pub const fn taint(&mut self) {
+        self.connection.tainted = true;
+    }
+
+    /// Back to the pool, after an answer was read to its end.
+    pub fn release(self) {
+        let Self {
+            connection,
+            key,
+            alive,
+            pool,
+            ..
+        } = self;
+        // SECURITY: a connection that may know somebody is nobody's.
+        let nobodys = key.partition == Partition::Anonymous && connection.tainted;
+        if !nobodys && !connection.sender.is_closed() {
+            pool.put(key, &alive, connection);
+        }
+    }
+}
+
+const SHARDS: usize = 16;
+
+impl Pool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            waiting: AtomicUsize::new(0),
+            limits,
+        })
+    }
+
+    /// A waiting connection of exactly this key.
+    pub fn take(self: &Arc<Self>, key: &Key) -> Option<Lease> {
+        let mut shard = self.shard(key);
+        let slot = slot(&mut shard, key);
+        let alive = Arc::clone(&slot.alive);
+        let waiting = slot.waiting.get_mut(key)?;
+        self.drop_stale(waiting);
+        // The last one back is the most likely to be still open.
+        let ready = waiting
+            .iter()
+            .rposition(|one| one.connection.sender.is_ready());
+        let taken = waiting.remove(ready?)?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(Lease {
+            connection: taken.connection,
+            key: key.clone(),
+            alive,
+            pool: Arc::clone(self),
+            reused: true,
+        })
+    }
+
+    /// A lease of a connection that was just made for this key.
+    pub fn lease(self: &Arc<Self>, key: &Key, connection: Connection) -> Lease {
+        let alive = Arc::clone(&slot(&mut self.shard(key), key).alive);
+        Lease {
+            connection,
+            key: key.clone(),
+            alive,
+            pool: Arc::clone(self),
+            reused: false,
+        }
+    }
+
+    /// Ends all waiting connections of a session; those in use end with their answer.
+    pub fn evict(&self, session: &[u8; 32]) {
+        let ended = self.lock(Some(session)).remove(&Some(*session));
+        if let Some(slot) = ended {
+            slot.alive.store(false, Ordering::Relaxed);
+            let closed: usize = slot.waiting.values().map(VecDeque::len).sum();
+            self.waiting.fetch_sub(closed, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends all waiting connections of all sessions.
+    pub fn evict_all(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|session, slot| {
+                if session.is_some() {
+                    slot.alive.store(false, Ordering::Relaxed);
+                    let closed: usize = slot.waiting.values().map(VecDeque::len).sum();
+                    self.waiting.fetch_sub(closed, Ordering::Relaxed);
+                }
+                session.is_none()
+            });
+        }
+    }
+
+    /// Ends connections that waited too long, and forgets sessions without any.
+    pub fn sweep(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|_, slot| self.is_needed(slot));
+        }
+    }
+
+    fn is_needed(&self, slot: &mut Slot) -> bool {
+        slot.waiting.retain(|_, waiting| {
+            self.drop_stale(waiting);
+            !waiting.is_empty()
+        });
+        // Connections in use hold the flag, and have to find it again.
+        !slot.waiting.is_empty() || Arc::strong_count(&slot.alive) > 1
+    }
+
+    fn drop_stale(&self, waiting: &mut VecDeque<Waiting>) {
+        let before = waiting.len();
+        let now = Instant::now();
+        waiting
+            .retain(|one| !one.connection.sender.is_closed() && now - one.since < self.limits.idle);
+        self.waiting
+            .fetch_sub(before - waiting.len(), Ordering::Relaxed);
+    }
+
+    /// How many connections wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    fn put(&self, key: Key, alive: &Arc<AtomicBool>, connection: Connection) {
+        let limit = match key.partition {
+            Partition::Anonymous => self.limits.per_backend,
+            Partition::Session(_) => self.limits.per_session,
+        };
+        let mut shard = self.shard(&key);
+        // Another slot, or none: the session ended, and what looks like it is a later one.
+        let Some(slot) = shard.get_mut(&key.partition.session().copied()) else {
+            return;
+        };
+        if !Arc::ptr_eq(&slot.alive, alive) || !alive.load(Ordering::Relaxed) {
+            return;
+        }
+        let waiting = slot.waiting.entry(key).or_default();
+        if waiting.len() >= limit || self.waiting.load(Ordering::Relaxed) >= self.limits.total {
+            return;
+        }
+        waiting.push_back(Waiting {
+            connection,
+            since: Instant::now(),
+        });
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
+        self.lock(key.partition.session())
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index is taken modulo the length"
+    )]
+    fn lock(&self, session: Option<&[u8; 32]>) -> MutexGuard<'_, Shard> {
+        let at = self.hasher.hash_one(session) % SHARDS as u64;
+        let at = usize::try_from(at).unwrap_or(0);
+        self.shards[at]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn slot<'a>(shard: &'a mut Shard, key: &Key) -> &'a mut Slot {
+    shard
+        .entry(key.partition.session().copied())
+        .or_insert_with(|| Slot {
+            alive: Arc::new(AtomicBool::new(true)),
+            waiting: HashMap::new(),
+        })
+}

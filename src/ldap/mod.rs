@@ -1,0 +1,109 @@
+//! The directory: searches in and changes of an Active Directory over LDAPS.
+//!
+//! In: [`Settings`] (which controllers, whose certificates, as whom). Out: a [`Directory`], whose searches
+//! fail over between controllers, and [`Session`]s, whose operations stay on one: what was just written is
+//! read back where it was written. Knows LDAP (RFC 4511 to 4519) and nothing of the gateway.
+//!
+//! # Why
+//! - [`Filter`] and [`Dn`] can only be built escaped: there is no text interface to forget the escaping in.
+//! - TLS always, the controller's certificate checked against its name; StartTLS that is refused ends the
+//!   connection. The bind is our own (`bind`), with channel binding; ldap3 then speaks over a socket pair.
+//! - An operation without an answer is told apart from a refused one ([`Error::outcome_unknown`]): a write
+//!   may have happened, so callers read back instead of trying again blindly.
+
+mod ber;
+mod bind;
+mod connection;
+mod dn;
+mod entry;
+mod error;
+mod filter;
+#[cfg(test)]
+mod naughty;
+mod operation;
+mod pool;
+mod servers;
+mod tls;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+
+pub use bind::Bind;
+pub use bind::SaslExchange;
+pub use bind::SaslSource;
+pub use bind::Step;
+pub use dn::Dn;
+pub use entry::Entry;
+pub use error::Error;
+pub use error::Refusal;
+pub use error::ResultCode;
+pub use filter::Attribute;
+pub use filter::Filter;
+pub use operation::Change;
+pub use operation::Found;
+pub use operation::Scope;
+pub use operation::Search;
+pub use operation::Session;
+pub use pool::Directory;
+pub use servers::Servers;
+pub use tls::client_config;
+
+/// Everything a [`Directory`] is told from outside.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where domain controllers come from.
+    pub servers: Servers,
+    /// Their port: 636 for LDAPS, 389 for StartTLS.
+    pub port: u16,
+    /// How the connection becomes a secure one.
+    pub transport: Transport,
+    /// Whose certificates are trusted; see [`client_config`].
+    pub tls: Arc<ClientConfig>,
+    /// As whom the gateway binds.
+    pub bind: Bind,
+    /// Time for TCP, TLS and bind together.
+    pub connect: Duration,
+    /// Time for one operation.
+    pub operation: Duration,
+    /// Addresses without DNS, by host name.
+    pub hosts: HashMap<String, IpAddr>,
+    /// Connections to each controller; many operations share one.
+    pub connections: usize,
+    /// A connection unused for so long is closed; controllers do so after 15 minutes.
+    pub idle: Duration,
+    /// A connection is renewed after so long: the bind's ticket does not live for ever.
+    pub lifetime: Duration,
+}
+
+/// How a connection becomes a secure one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TLS from the first octet.
+    Ldaps,
+    /// TLS asked for on a plain connection (RFC 4511 4.14).
+    StartTls,
+}
+
+impl Settings {
+    /// Settings with the usual limits: two connections, idle 10 minutes, renewed after an hour.
+    #[must_use]
+    pub fn new(servers: Servers, tls: Arc<ClientConfig>, bind: Bind) -> Self {
+        Self {
+            servers,
+            port: 636,
+            transport: Transport::Ldaps,
+            tls,
+            bind,
+            connect: Duration::from_secs(3),
+            operation: Duration::from_secs(10),
+            hosts: HashMap::new(),
+            connections: 2,
+            idle: Duration::from_secs(600),
+            lifetime: Duration::from_secs(3600),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! One client connection after its handshake: the protocol that was agreed on, limits, an orderly end.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+use std::time::Instant;
+
+use http::Request;
+use http::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::AsyncWriteExt;
+use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::Peer;
+use super::Settings;
+use super::activity::Activity;
+use super::activity::BusyBody;
+use super::activity::Overdue;
+use super::guard::Guard;
+use crate::model::body::Body;
+
+const TIMEOUT_ANSWER: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// An upload must not be throttled by the protocol's small default windows.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What an idle client may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// When connections have to end.
+#[derive(Clone, Debug)]
+pub struct Ends {
+    /// Take no more requests.
+    pub stop: CancellationToken,
+    /// Now.
+    pub cut: CancellationToken,
+}
+
+impl Ends {
+    /// Its own token for one connection, so that thousands do not share one lock.
+    pub fn child(&self) -> Self {
+        Self {
+            stop: self.stop.child_token(),
+            cut: self.cut.child_token(),
+        }
+    }
+}
+
+/// Serves HTTP/1.1 until either side ends it.
+pub async fn http1<T, S, F>(io: T, peer: Peer, settings: &Settings, service: S, ends: Ends)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    let activity = Activity::new();
+    let io = TokioIo::new(Guard::http1(io, settings.max_head, Arc::clone(&activity)));
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Ours tells idle from slow: see `activity`.
+        .header_read_timeout(None)
+        .max_buf_size(settings.max_head)
+        .max_header_size(settings.max_head)
+        .serve_connection(io, service_fn(with_peer(peer, &activity, service)));
+    let ended = watch(Pin::new(&mut connection), &activity, settings, ends).await;
+    if ended == Ended::Overdue(Overdue::SlowHead) {
+        let mut io = connection.into_parts().io.into_inner();
+        // Whether the client still hears it does not matter.
+        let answer = async {
+            io.write_all(TIMEOUT_ANSWER).await?;
+            io.shutdown().await
+        };
+        drop(tokio::time::timeout(GOODBYE, answer).await);
+    }
+}
+
+/// Serves HTTP/2 until either side ends it.
+pub async fn http2<T, S, F>(io: T, peer: Peer, settings: &Settings, service: S, ends: Ends)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let activity = Activity::new();
+    let io = TokioIo::new(Guard::http2(io, Arc::clone(&activity)));
+    let mut connection = Box::pin(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(settings.max_streams)
+            .max_header_list_size(u32::try_from(settings.max_head).unwrap_or(u32::MAX))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            // CVE-2023-44487, rapid reset: streams reset before we took them, and resets we caused.
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(128)
+            .keep_alive_interval(settings.idle / 2)
+            .keep_alive_timeout(settings.headers)
+            .serve_connection(io, service_fn(with_peer(peer, &activity, service))),
+    );
+    watch(connection.as_mut(), &activity, settings, ends).await;
+}
+
+/// What every request of a connection has in common.
+fn with_peer<S, F>(
+    peer: Peer,
+    activity: &Arc<Activity>,
+    service: S,
+) -> impl Fn(Request<Incoming>) -> Answer<F>
+where
+    S: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    let activity = Arc::clone(activity);
+    move |mut request| {
+        let busy = activity.serve();
+        request.extensions_mut().insert(peer.clone());
+        Answer {
+            answer: Box::pin(service(request)),
+            busy: Some(busy),
+        }
+    }
+}
+
+/// A service's answer on its way; named so that it is `Send` exactly when the service's future is.
+struct Answer<F> {
+    answer: Pin<Box<F>>,
+    busy: Option<super::activity::Busy>,
+}
+
+impl<F: Future<Output = Response<Body>>> Future for Answer<F> {
+    type Output = Result<Response<BusyBody>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = std::task::ready!(self.answer.as_mut().poll(cx));
+        let busy = self.busy.take();
+        Poll::Ready(Ok(response.map(|body| BusyBody::new(body, busy))))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    ByItself,
+    Overdue(Overdue),
+    Cut,
+}
+
+/// What both of hyper's connections can do.
+trait Connection: Future<Output = hyper::Result<()>> {
+    fn wind_down(self: Pin<&mut Self>);
+}
+
+impl<T, S, B> Connection for http1::Connection<T, S>
+where
+    T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn wind_down(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<T, S, B, E> Connection for http2::Connection<T, S, E>
+where
+    T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
+{
+    fn wind_down(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+async fn watch<C: Connection>(
+    mut connection: Pin<&mut C>,
+    activity: &Activity,
+    settings: &Settings,
+    ends: Ends,
+) -> Ended {
+    let patience = settings.patience();
+    let timer = tokio::time::sleep_until(activity.deadline(patience).0.into());
+    tokio::pin!(timer);
+    let mut leaving: Option<Instant> = None;
+    loop {
+        // Polled after each move of the connection, so a head that has just begun is timed at once.
+        let overdue = poll_fn(|cx| {
+            poll_overdue(timer.as_mut(), cx, || {
+                let (until, why) = activity.deadline(patience);
+                (leaving.map_or(until, |left| until.min(left)).into(), why)
+            })
+        });
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "connection ended");
+                }
+                return Ended::ByItself;
+            }
+            () = ends.cut.cancelled() => return Ended::Cut,
+            () = ends.stop.cancelled(), if leaving.is_none() => {
+                connection.as_mut().wind_down();
+                // Requests being served may finish; `cut` bounds that.
+                leaving = Some(Instant::now() + settings.drain);
+            }
+            why = overdue => {
+                tracing::debug!(?why, "connection overdue");
+                if why != Overdue::Idle || leaving.is_some() {
+                    return Ended::Overdue(why);
+                }
+                connection.as_mut().wind_down();
+                leaving = Some(Instant::now() + GOODBYE);
+            }
+        }
+    }
+}
+
+/// Ready once the deadline of that moment has passed.
+fn poll_overdue(
+    mut timer: Pin<&mut Sleep>,
+    cx: &mut Context<'_>,
+    deadline: impl Fn() -> (tokio::time::Instant, Overdue),
+) -> Poll<Overdue> {
+    loop {
+        let (until, why) = deadline();
+        // A later deadline is found when the timer fires: no timer is touched for a request.
+        if until < timer.deadline() {
+            timer.as_mut().reset(until);
+        }
+        std::task::ready!(timer.as_mut().poll(cx));
+        if until <= tokio::time::Instant::now() {
+            return Poll::Ready(why);
+        }
+        timer.as_mut().reset(until);
+    }
+}

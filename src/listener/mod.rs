@@ -1,0 +1,251 @@
+//! Sockets towards clients: TLS, HTTP/1.1 and HTTP/2, limits, drain. Knows nothing of the gateway.
+//!
+//! In: an already bound socket, certificates, a service. Out: for the service, parsed and bounded
+//! requests, each with its [`Peer`]. Specifications: RFC 9112, RFC 9113, RFC 8446, RFC 7301 (ALPN).
+//!
+//! # Why
+//!
+//! The protocol is chosen by ALPN, never by looking at the first bytes: hyper's sniffing builder waits
+//! for them without a limit. Message framing is inspected before hyper parses it ([`framing`]), because
+//! what hyper forgives cannot be seen afterwards. Time limits are our own ([`activity`]).
+
+pub mod activity;
+pub mod authority;
+pub mod body;
+pub mod connection;
+pub mod framing;
+pub mod guard;
+pub mod redirect;
+pub mod tls;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use http::Response;
+use hyper::body::Incoming;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::listener::activity::Patience;
+use crate::listener::connection::Ends;
+use crate::model::body::Body;
+
+/// Who is on the other side of a request's connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The client's address.
+    pub address: SocketAddr,
+    /// `TLSv1_3` or `TLSv1_2`; absent on a plain listener.
+    pub tls_version: Option<&'static str>,
+    /// The host named in the TLS handshake, lower case.
+    pub sni: Option<Arc<str>>,
+}
+
+impl Peer {
+    /// True when the connection is encrypted.
+    #[must_use]
+    pub const fn is_secure(&self) -> bool {
+        self.tls_version.is_some()
+    }
+}
+
+/// Limits of one listener.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Most connections at a time; more wait in the kernel's queue.
+    pub max_connections: usize,
+    /// Time for a TLS handshake.
+    pub handshake: Duration,
+    /// Time for a request's head.
+    pub headers: Duration,
+    /// How long an idle connection is kept.
+    pub idle: Duration,
+    /// How long a client may take nothing of an answer.
+    pub write: Duration,
+    /// Largest request head in bytes.
+    pub max_head: usize,
+    /// Most concurrent HTTP/2 streams of a connection.
+    pub max_streams: u32,
+    /// How long requests may finish after a stop was asked for.
+    pub drain: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_connections: 20_000,
+            handshake: Duration::from_secs(10),
+            headers: Duration::from_secs(15),
+            idle: Duration::from_secs(120),
+            write: Duration::from_secs(60),
+            max_head: 65_536,
+            max_streams: 200,
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Settings {
+    const fn patience(&self) -> Patience {
+        Patience {
+            headers: self.headers,
+            idle: self.idle,
+            write: self.write,
+        }
+    }
+}
+
+/// Serves `listener` until `shutdown`, then lets requests finish within the configured time.
+///
+/// With `tls` absent it speaks plain HTTP/1.1. `service` gets each request with a [`Peer`] among its
+/// extensions.
+pub async fn run<S, F>(
+    listener: TcpListener,
+    settings: Settings,
+    tls: Option<Arc<ServerConfig>>,
+    service: S,
+    shutdown: CancellationToken,
+) where
+    S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let room = Arc::new(Semaphore::new(settings.max_connections));
+    let tracker = TaskTracker::new();
+    let ends = Ends {
+        stop: shutdown.clone(),
+        cut: CancellationToken::new(),
+    };
+    let settings = Arc::new(settings);
+    let tls = tls.map(TlsAcceptor::from);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        let (stream, address, permit) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // EMFILE, ENFILE, ENOBUFS: the connection stays in the queue, and asking again at
+                // once would spin.
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(Duration::from_millis(250)).await;
+                continue;
+            }
+        };
+        let (settings, tls, service) = (Arc::clone(&settings), tls.clone(), service.clone());
+        let ends = ends.child();
+        tracker.spawn(async move {
+            let _permit = permit;
+            match tls {
+                None => {
+                    let peer = Peer {
+                        address,
+                        tls_version: None,
+                        sni: None,
+                    };
+                    connection::http1(stream, peer, &settings, service, ends).await;
+                }
+                Some(tls) => secure(stream, address, &tls, &settings, service, ends).await,
+            }
+        });
+    }
+    drop(listener);
+    tracker.close();
+    if tokio::time::timeout(settings.drain, tracker.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = tracker.len(),
+            "cut at the end of the drain time"
+        );
+        ends.cut.cancel();
+        tracker.wait().await;
+    }
+}
+
+type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<Accepted> {
+    let permit = Arc::clone(room)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                // Answers are written whole; waiting for more to send only delays their end.
+                if stream.set_nodelay(true).is_ok() {
+                    return Ok((stream, address, permit));
+                }
+            }
+            // The client has left while it waited.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted
+                        | io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::Interrupted
+                ) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn secure<S, F>(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: &TlsAcceptor,
+    settings: &Settings,
+    service: S,
+    ends: Ends,
+) where
+    S: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let handshake = tokio::time::timeout(settings.handshake, tls.accept(stream));
+    let stream = tokio::select! {
+        biased;
+        () = ends.stop.cancelled() => return,
+        done = handshake => match done {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%address, %error, "TLS handshake failed");
+                return;
+            }
+            Err(_) => {
+                tracing::debug!(%address, "TLS handshake took too long");
+                return;
+            }
+        },
+    };
+    let (_, session) = stream.get_ref();
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    let peer = Peer {
+        address,
+        tls_version: session
+            .protocol_version()
+            .and_then(|version| version.as_str()),
+        sni: session
+            .server_name()
+            .map(|name| name.to_ascii_lowercase().into()),
+    };
+    if http2 {
+        connection::http2(stream, peer, settings, service, ends).await;
+    } else {
+        connection::http1(stream, peer, settings, service, ends).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! Between `sso` and `forward`: tokens are made when a server has been chosen, and judged by its answer.
+//!
+//! `forward` knows no Kerberos and `sso` no connections; this is the one place where a refused ticket is
+//! forgotten and a backend's own proof is checked.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::future::BoxFuture;
+use http::HeaderValue;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http_body::Body as _;
+
+use crate::authn::SessionKey as AuthnSession;
+use crate::forward::Answer;
+use crate::forward::Credential;
+use crate::forward::Exchange;
+use crate::forward::Forwarder;
+use crate::forward::error::Error;
+use crate::forward::pool::Partition;
+use crate::forward::pool::SessionKey;
+use crate::kerberos::NegotiateToken;
+use crate::model::application::Application;
+use crate::model::body;
+use crate::model::body::Body;
+use crate::model::stop::Code;
+use crate::model::stop::Side;
+use crate::model::stop::Stop;
+use crate::route::target::Target;
+use crate::sso;
+use crate::sso::BackendCredential;
+use crate::sso::Negotiate;
+
+/// What is sent on, apart from the request itself.
+#[derive(Clone, Copy)]
+pub(super) struct Outbound<'a> {
+    pub(super) app: &'a Application,
+    pub(super) target: &'a Target,
+    pub(super) client: IpAddr,
+    pub(super) session: AuthnSession,
+}
+
+/// A token that went out.
+struct Issued {
+    token: NegotiateToken,
+    backend: usize,
+    /// Its ticket was held already, not fetched for this request.
+    was_held: bool,
+}
+
+/// Sends `request` with `credential` and returns the answer.
+pub(super) async fn send(
+    forwarder: &Forwarder,
+    request: Request<Body>,
+    outbound: Outbound<'_>,
+    credential: &BackendCredential,
+) -> Result<Response<Body>, Stop> {
+    let Some(negotiate) = credential.negotiate() else {
+        let answer = forwarder
+            .send(outbound.exchange(credential), None, request)
+            .await?;
+        return Ok(answer.response);
+    };
+    // Only a request without a body can be sent a second time.
+    let again = request.body().is_end_stream().then(|| copy_head(&request));
+    let (sent, issued) = negotiated(forwarder, request, outbound, credential, negotiate).await;
+    let refused = matches!(&sent, Err(Error::TicketRefused { .. }));
+    if !refused {
+        return conclude(sent?, issued, negotiate).await;
+    }
+    let was_held = issued.as_ref().is_some_and(|issued| issued.was_held);
+    forget(negotiate, issued.as_ref()).await;
+    let Some(again) = again.filter(|_| was_held) else {
+        return Err(told(sent, negotiate));
+    };
+    // The held ticket was for a key that the backend no longer has. One fresh ticket, one more try.
+    let (sent, issued) = negotiated(forwarder, again, outbound, credential, negotiate).await;
+    if matches!(&sent, Err(Error::TicketRefused { .. })) {
+        forget(negotiate, issued.as_ref()).await;
+        return Err(told(sent, negotiate));
+    }
+    conclude(sent?, issued, negotiate).await
+}
+
+async fn negotiated(
+    forwarder: &Forwarder,
+    request: Request<Body>,
+    outbound: Outbound<'_>,
+    credential: &BackendCredential,
+    negotiate: &Negotiate,
+) -> (Result<Answer, Error>, Option<Issued>) {
+    let issued = Mutex::new(None);
+    let sent = {
+        let make = |backend: usize| -> BoxFuture<'_, Result<HeaderValue, Stop>> {
+            let issued = &issued;
+            Box::pin(async move {
+                let token = negotiate.token(backend).await?;
+                let value = HeaderValue::from_str(&format!("Negotiate {}", token.base64()));
+                let was_held = token.timings().s4u2proxy.is_none();
+                *issued.lock().unwrap_or_else(PoisonError::into_inner) = Some(Issued {
+                    token,
+                    backend,
+                    was_held,
+                });
+                value.map_err(|error| {
+                    let detail = format!("a token is no header value: {error}");
+                    Stop::fail(Code::Internal, Side::Gateway, detail)
+                })
+            })
+        };
+        let make: &Credential<'_> = &make;
+        forwarder
+            .send(outbound.exchange(credential), Some(make), request)
+            .await
+    };
+    (
+        sent,
+        issued.into_inner().unwrap_or_else(PoisonError::into_inner),
+    )
+}
+
+async fn forget(negotiate: &Negotiate, issued: Option<&Issued>) {
+    if let Some(issued) = issued {
+        negotiate.forget(issued.backend).await;
+    }
+}
+
+/// The error with the names that only this room knows.
+fn told(sent: Result<Answer, Error>, negotiate: &Negotiate) -> Stop {
+    let Err(error) = sent else {
+        return Stop::fail(Code::Internal, Side::Gateway, "no error to tell");
+    };
+    match Stop::from(error) {
+        Stop::Fail(mut fault) => {
+            fault.detail = format!("{} (as {})", fault.detail, negotiate.principal());
+            Stop::Fail(fault)
+        }
+        other @ (Stop::Reply(_) | Stop::Deny(_) | Stop::Wait { .. }) => other,
+    }
+}
+
+/// Judges the answer to a request that may have carried a token.
+async fn conclude(
+    answer: Answer,
+    issued: Option<Issued>,
+    negotiate: &Negotiate,
+) -> Result<Response<Body>, Stop> {
+    let Some(issued) = issued else {
+        return Ok(answer.response);
+    };
+    if answer.response.status() == StatusCode::UNAUTHORIZED {
+        // A 401 in any other form: the browser could do nothing with it either.
+        negotiate.forget(issued.backend).await;
+        let spn = negotiate.spn(issued.backend)?;
+        let principal = negotiate.principal();
+        let detail = format!("the backend answered 401 to the ticket of {principal} for {spn}");
+        return Err(Stop::fail(Code::TicketRefused, Side::Backend, detail));
+    }
+    if negotiate.settings().mutual
+        && let Some(value) = &answer.backend_token
+    {
+        let token = value.to_str().ok().and_then(|text| text.split_once(' '));
+        let token = token.and_then(|(_, token)| STANDARD.decode(token.trim()).ok());
+        // What is no token proves nothing.
+        let token = token.unwrap_or_default();
+        issued
+            .token
+            .verify_mutual(&token)
+            .await
+            .map_err(|error| sso::fault(&error))?;
+    }
+    Ok(answer.response)
+}
+
+impl<'a> Outbound<'a> {
+    fn exchange(&self, credential: &BackendCredential) -> Exchange<'a> {
+        let partition = match credential.negotiate() {
+            Some(negotiate) => Partition::Session(SessionKey {
+                session: *self.session.as_bytes(),
+                principal: Arc::from(negotiate.principal().as_str()),
+            }),
+            None => Partition::Anonymous,
+        };
+        Exchange {
+            application: self.app,
+            target: self.target,
+            client: self.client,
+            partition,
+            identity: credential.headers(),
+        }
+    }
+}
+
+/// The same request without its body.
+fn copy_head(request: &Request<Body>) -> Request<Body> {
+    let mut copy = Request::new(body::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}

@@ -1,0 +1,87 @@
+//! SQL that SQLite and PostgreSQL both read.
+
+pub(super) const ADD_SIGN_IN: &str = "INSERT INTO sign_in \
+(id, tid, oid, claims, issuer_session, refresh_token, created, checked, expires) \
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+
+pub(super) const SIGN_IN: &str = "SELECT id, claims, refresh_token, created, checked, expires, ended, end_reason \
+FROM sign_in WHERE id = $1";
+
+pub(super) const RENEW_SIGN_IN: &str = "UPDATE sign_in SET claims = $2, issuer_session = $3, refresh_token = $4, checked = $5 \
+WHERE id = $1 AND ended IS NULL";
+
+pub(super) const END_SIGN_IN: &str = "UPDATE sign_in SET ended = $1, end_reason = $2, refresh_token = NULL \
+WHERE id = $3 AND ended IS NULL RETURNING id, tid, oid";
+
+pub(super) const END_PERSON: &str = "UPDATE sign_in SET ended = $1, end_reason = $2, refresh_token = NULL \
+WHERE tid = $3 AND oid = $4 AND ended IS NULL RETURNING id, tid, oid";
+
+pub(super) const END_ISSUER_SESSION: &str = "UPDATE sign_in SET ended = $1, end_reason = $2, refresh_token = NULL \
+WHERE issuer_session = $3 AND ended IS NULL RETURNING id, tid, oid";
+
+pub(super) const SESSIONS_OF_SIGN_IN: &str = "SELECT hash FROM session WHERE sign_in = $1";
+
+pub(super) const ADD_SESSION: &str = "INSERT INTO session \
+(hash, sign_in, host, created, last_seen, idle_until, expires) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+pub(super) const SESSION: &str = "SELECT s.hash, s.sign_in, s.host, s.created AS s_created, s.last_seen, s.idle_until, \
+s.expires AS s_expires, i.id, i.claims, i.refresh_token, i.created, i.checked, i.expires, i.ended, i.end_reason \
+FROM session s JOIN sign_in i ON i.id = s.sign_in WHERE s.hash = $1";
+
+pub(super) const TOUCH_SESSION: &str = "UPDATE session SET last_seen = $2, idle_until = $3 \
+WHERE hash = $1 AND last_seen < $2";
+
+pub(super) const REMOVE_SESSION: &str = "DELETE FROM session WHERE hash = $1";
+
+pub(super) const ADD_PENDING: &str = "INSERT INTO pending (hash, browser, host, origin, target, attempt, created, expires) \
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+
+pub(super) const COUNT_PENDING: &str = "SELECT COUNT(*) FROM pending";
+
+pub(super) const DROP_OLDEST_PENDING: &str = "DELETE FROM pending WHERE hash IN \
+(SELECT hash FROM pending ORDER BY expires LIMIT $1)";
+
+pub(super) const PENDING: &str = "SELECT hash, browser, host, origin, target, attempt, created, expires \
+FROM pending WHERE hash = $1 AND expires > $2";
+
+pub(super) const ADD_LOGIN: &str = "INSERT INTO login (hash, pending, browser, nonce, verifier, issuer, expires) \
+VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+pub(super) const TAKE_LOGIN: &str = "UPDATE login SET used = 1 WHERE hash = $1 AND used = 0 AND expires > $2 \
+RETURNING hash, pending, browser, nonce, verifier, issuer, expires";
+
+pub(super) const LOGIN: &str = "SELECT hash, pending, browser, nonce, verifier, issuer, expires \
+FROM login WHERE hash = $1 AND expires > $2";
+
+pub(super) const ADD_HAND_OVER: &str =
+    "INSERT INTO hand_over (hash, sign_in, pending, expires) VALUES ($1, $2, $3, $4)";
+
+pub(super) const TAKE_HAND_OVER: &str =
+    "DELETE FROM hand_over WHERE hash = $1 RETURNING hash, sign_in, pending, expires";
+
+pub(super) const ACCOUNT_LINK: &str =
+    "SELECT tid, oid, sid, guid, dn, dc, created FROM account_link WHERE tid = $1 AND oid = $2";
+
+pub(super) const SAVE_ACCOUNT_LINK: &str = "INSERT INTO account_link (tid, oid, sid, guid, dn, dc, created) \
+VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tid, oid) DO UPDATE SET sid = excluded.sid, guid = excluded.guid, \
+dn = excluded.dn, dc = excluded.dc, created = excluded.created";
+
+pub(super) const FORGET_ACCOUNT_LINK: &str = "DELETE FROM account_link WHERE tid = $1 AND oid = $2";
+
+pub(super) const TAKE_LEASE: &str = "INSERT INTO lease (name, holder, until) VALUES ($1, $2, $3) \
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until \
+WHERE lease.until <= $4 OR lease.holder = excluded.holder";
+
+pub(super) const GIVE_LEASE_BACK: &str = "DELETE FROM lease WHERE name = $1 AND holder = $2";
+
+/// Each takes the time before which a record is expired, and the batch.
+pub(super) const SWEEP: [&str; 6] = [
+    "DELETE FROM session WHERE hash IN \
+     (SELECT hash FROM session WHERE idle_until <= $1 OR expires <= $1 LIMIT $2)",
+    "DELETE FROM hand_over WHERE hash IN (SELECT hash FROM hand_over WHERE expires <= $1 LIMIT $2)",
+    "DELETE FROM login WHERE hash IN (SELECT hash FROM login WHERE expires <= $1 LIMIT $2)",
+    "DELETE FROM pending WHERE hash IN (SELECT hash FROM pending WHERE expires <= $1 LIMIT $2)",
+    "DELETE FROM lease WHERE name IN (SELECT name FROM lease WHERE until <= $1 LIMIT $2)",
+    "DELETE FROM sign_in WHERE id IN \
+     (SELECT id FROM sign_in WHERE expires <= $1 OR ended <= $1 LIMIT $2)",
+];

@@ -1,0 +1,196 @@
+//! What the gateway says about itself: diagnostics, one access line a request, audit events.
+//!
+//! Three `tracing` targets, all JSON lines: `kerbgate…` (diagnostics), `access` (one line a request) and
+//! `audit` (who did what as whom). Nothing here ever sees a token, a ticket or a cookie: the fields are
+//! typed, and no field's type can hold one.
+
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Why logging could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file of access and audit lines cannot be opened.
+    #[error("log file {path:?} cannot be opened for appending: {source}")]
+    File {
+        /// The configured path.
+        path: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// `log.filter` is no filter.
+    #[error(
+        "log.filter {filter:?} is not a filter such as \"info\" or \"kerbgate=debug,info\": {problem}"
+    )]
+    Filter {
+        /// The configured filter.
+        filter: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Starts logging: diagnostics to standard error, access and audit lines to `file` or standard output.
+///
+/// # Errors
+/// The file cannot be opened, or the filter is none.
+pub fn start(filter: &str, file: Option<&Path>) -> Result<(), Error> {
+    let diagnostics = EnvFilter::try_new(filter).map_err(|problem| Error::Filter {
+        filter: filter.to_owned(),
+        problem: problem.to_string(),
+    })?;
+    let record = |meta: &tracing::Metadata<'_>| matches!(meta.target(), "access" | "audit");
+    let records = match file {
+        Some(path) => {
+            let file = append(path).map_err(|source| Error::File {
+                path: path.display().to_string(),
+                source,
+            })?;
+            json().with_writer(Arc::new(file)).boxed()
+        }
+        None => json().with_writer(io::stdout).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(records.with_filter(tracing_subscriber::filter::filter_fn(record)))
+        .with(
+            json()
+                .with_writer(io::stderr)
+                .with_filter(diagnostics)
+                .with_filter(tracing_subscriber::filter::filter_fn(move |meta| {
+                    !record(meta)
+                })),
+        )
+        .init();
+    Ok(())
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(path)
+}
+
+fn json<S>() -> fmt::Layer<S, fmt::format::JsonFields, fmt::format::Format<fmt::format::Json>>
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+{
+    fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+}
+
+/// One request's line. Written once, when the response's last byte went out or its reader went away.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// The id that error pages show.
+    pub request_id: String,
+    /// The true client address.
+    pub client: String,
+    /// The host asked for.
+    pub host: String,
+    /// The method.
+    pub method: String,
+    /// The path without its query: queries carry secrets.
+    pub path: String,
+    /// `HTTP/1.1` or `HTTP/2.0`.
+    pub protocol: String,
+    /// The status sent.
+    pub status: u16,
+    /// Bytes of the response body sent.
+    pub bytes: u64,
+    /// Time from the request's head to the response's head.
+    pub head: Duration,
+    /// Time from the request's head to the response's end.
+    pub total: Duration,
+    /// How long the walk was in each of the rooms that may wait for somebody else.
+    pub rooms: Rooms,
+    /// The application, once it is known.
+    pub application: String,
+    /// `tid/oid`, once it is known.
+    pub person: String,
+    /// The on-premises principal the request went on as.
+    pub principal: String,
+    /// The room in which the walk ended.
+    pub end: &'static str,
+    /// The reason code, when the walk ended early.
+    pub why: &'static str,
+    /// The side at fault, when something is broken.
+    pub side: String,
+    /// What exactly, when the walk ended early.
+    pub detail: String,
+}
+
+/// Where a walk's time went. The other rooms only compute: microseconds, if that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rooms {
+    /// The issuer and the store.
+    pub authn: Duration,
+    /// Graph.
+    pub authz: Duration,
+    /// The directory.
+    pub mapping: Duration,
+    /// The KDC, then the backend up to its answer's head.
+    pub forward: Duration,
+}
+
+impl Rooms {
+    /// Adds time spent in `room`.
+    pub fn add(&mut self, room: &str, spent: Duration) {
+        match room {
+            "authn" => self.authn += spent,
+            "authz" => self.authz += spent,
+            "mapping" => self.mapping += spent,
+            "forward" => self.forward += spent,
+            _ => {}
+        }
+    }
+}
+
+impl Access {
+    /// Writes the line.
+    pub fn write(&self) {
+        tracing::info!(
+            target: "access",
+            request_id = self.request_id,
+            client = self.client,
+            host = self.host,
+            method = self.method,
+            path = self.path,
+            protocol = self.protocol,
+            status = self.status,
+            bytes = self.bytes,
+            head_us = micros(self.head),
+            total_us = micros(self.total),
+            authn_us = micros(self.rooms.authn),
+            authz_us = micros(self.rooms.authz),
+            mapping_us = micros(self.rooms.mapping),
+            forward_us = micros(self.rooms.forward),
+            application = self.application,
+            person = self.person,
+            principal = self.principal,
+            end = self.end,
+            why = self.why,
+            side = self.side,
+            detail = self.detail,
+        );
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# What the Makefile's targets do.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+PATH=$PATH:$HOME/.cargo/bin
+# shellcheck source=tests/lab/steps.sh
+. tests/lab/steps.sh
+
+TARGET=${CARGO_TARGET_DIR:-target}
+LAB=$TARGET/debug/examples/kerbgate-lab
+
+packages() {
+    say "packages, log: $LOGS/packages.log"
+    tests/lab/packages.sh
+}
+
+first_time() { [ -d "$TARGET/debug/deps" ] || echo " (first time: several minutes)"; }
+
+demo() {
+    steps_of 3
+    packages
+    step "compiling$(first_time)" build.log cargo build --bin kerbgate --example kerbgate-lab
+    say "starting Active Directory, the applications, the Entra emulator and Kerbgate"
+    "$LAB" up --demo --dir .lab "$@" | sed 's/^/            /'
+    echo
+    echo "Open one of these in a browser on this machine (trust .lab/pki/ca.pem, or accept the warning):"
+    sed -n 's/.*"url": "\(.*\)".*/    \1/p' .lab/demo.json
+    echo "Sign in as one of the people on the page, for example jane@fabrikam.example."
+    echo "Everything about it: .lab/demo.json   Logs: .lab/logs/   Stop: make down"
+}
+
+down() {
+    if [ -x "$LAB" ]; then
+        "$LAB" down --dir .lab
+    else
+        echo "no lab was built here"
+    fi
+}
+
+stop_test_lab() {
+    if [ -x "$LAB" ] && [ -d "$TARGET/lab" ]; then "$LAB" down --dir "$TARGET/lab" >>"$LOGS/down.log" 2>&1 || true; fi
+}
+
+lint_steps() {
+    step "format" fmt.log cargo fmt --check
+    step "lints$(first_time)" clippy.log cargo clippy --all-targets -- -D warnings
+    step "documentation" doc.log env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+}
+
+tests() {
+    steps_of 7
+    trap stop_test_lab EXIT
+    trap 'exit 130' INT TERM
+    packages
+    lint_steps
+    step "dependency rules" deny.log cargo deny --locked check bans licenses sources
+    step "compiling the tests" build.log sh -c \
+        'cargo build --example kerbgate-lab && cargo nextest run --no-run'
+    say "tests, log: $LOGS/test.log"
+    cargo nextest run 2>&1 | tee "$LOGS/test.log"
+    echo "$(elapsed)  all is well"
+}
+
+lint() {
+    steps_of 3
+    lint_steps
+}
+
+# Not of a debug build: its figures are not the product's.
+on_release() {
+    local lab=$TARGET/release/examples/kerbgate-lab dir=$TARGET/$1
+    steps_of 4
+    packages
+    step "compiling for release (first time: many minutes)" release.log \
+        cargo build --release --bin kerbgate --example kerbgate-lab
+    say "starting a lab of its own in $dir"
+    # shellcheck disable=SC2064 # of this run's own folder
+    trap "'$lab' down --dir '$dir' >>'$LOGS/down.log' 2>&1 || true" EXIT
+    trap 'exit 130' INT TERM
+    "$lab" up --demo --dir "$dir" --port 8543 --entra-port 8544 | sed 's/^/            /'
+    say "$1, figures: $dir/$1.json"
+    "$lab" "$1" --demo "$dir/demo.json" --json "$dir/$1.json" "${@:2}"
+}
+
+case ${1:-} in
+demo | down | lint) "$@" ;;
+soak | measure) on_release "$@" ;;
+test) tests ;;
+*)
+    echo "usage: $0 demo|down|test|lint|soak|measure" >&2
+    exit 64
+    ;;
+esac
