@@ -223,6 +223,10 @@ impl Pipeline {
                         .waiting_json(&trace.access.request_id, again_in, language)
                 };
             }
+            // A vanished client was refused nothing: no audit event.
+            Stop::Deny(denial) if denial.code == Code::ClientGone => {
+                (denial.code, String::new(), denial.detail)
+            }
             Stop::Deny(denial) => {
                 tracing::info!(
                     target: "audit",
@@ -393,6 +397,7 @@ impl Trace {
         let content = Counted {
             content,
             trace: self,
+            ended: false,
         };
         Response::from_parts(head, content.boxed_unsync())
     }
@@ -403,7 +408,7 @@ impl Drop for Trace {
         self.access.total = self.began.elapsed();
         self.access.application = self.application().to_owned();
         if self.access.status == 0 {
-            self.access.why = "client-gone";
+            self.access.why = CLIENT_GONE;
         }
         self.access.write();
     }
@@ -413,6 +418,18 @@ impl Drop for Trace {
 struct Counted {
     content: Body,
     trace: Trace,
+    ended: bool,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // RFC 9110 9.3.2: the answer to HEAD has no content, whatever the body would have been.
+        let whole =
+            self.ended || self.content.is_end_stream() || self.trace.access.method == "HEAD";
+        if !whole {
+            self.trace.access.why = CLIENT_GONE;
+        }
+    }
 }
 
 impl HttpBody for Counted {
@@ -430,11 +447,12 @@ impl HttpBody for Counted {
                 self.trace.access.bytes += u64::try_from(bytes).unwrap_or(0);
             }
             Some(Err(error)) => {
+                self.ended = true;
                 self.trace.access.why = "body-cut";
                 self.trace.access.side = Side::Backend.to_string();
                 self.trace.access.detail = error.to_string();
             }
-            None => {}
+            None => self.ended = true,
         }
         Poll::Ready(frame)
     }
@@ -448,6 +466,7 @@ impl HttpBody for Counted {
     }
 }
 
+const CLIENT_GONE: &str = Code::ClientGone.as_str();
 /// The id of the log line, on every response.
 const REQUEST_ID: HeaderName = HeaderName::from_static("kerbgate-request-id");
 /// The reason code, on every refusal.
