@@ -18,10 +18,10 @@ test:
 	@tests/lab/run.sh test
 
 soak:
-	@tests/lab/run.sh soak
+	@tests/lab/run.sh soak $(ARGS)
 
 measure:
-	@tests/lab/run.sh measure
+	@tests/lab/run.sh measure $(ARGS)
 
 fmt:
 	@cargo fmt

@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
+use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::Request;
@@ -79,6 +80,38 @@ fn exchange<'a>(app: &'a Application, target: &'a Target, partition: Partition) 
         partition,
         identity: Vec::new(),
     }
+}
+
+/// The published root page, asked for with headers that say who comes.
+pub(super) async fn with_headers(
+    forwarder: &Forwarder,
+    app: &Application,
+    identity: &HeaderMap,
+) -> Result<Arrival, Refusal> {
+    let identity = identity
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()));
+    let sent = match root(app) {
+        Ok(target) => {
+            let mut exchange = exchange(app, &target, Partition::Anonymous);
+            exchange.identity = identity.collect();
+            forwarder
+                .send(exchange, None, Request::new(body::empty()))
+                .await
+        }
+        Err(error) => Err(error),
+    };
+    let answer = sent.map_err(|error| unreached(app, &error))?;
+    Ok(Arrival {
+        status: answer.response.status(),
+        seen: seen(&answer),
+        mutual: false,
+    })
+}
+
+fn seen(answer: &Answer) -> Option<String> {
+    let value = answer.response.headers().get(SEEN)?.to_str().ok()?;
+    Some(value.chars().take(100).collect())
 }
 
 fn root(app: &Application) -> Result<Target, Error> {
@@ -302,10 +335,7 @@ pub(super) async fn arrive(
         return Err(backend_refusal(world, app, &principal, proof.to_owned()));
     }
     let status = answer.response.status();
-    let seen = answer.response.headers().get(SEEN);
-    let seen = seen
-        .and_then(|value| value.to_str().ok())
-        .map(|text| text.chars().take(100).collect());
+    let seen = seen(&answer);
     let mutual = match answer
         .backend_token
         .as_ref()
@@ -330,8 +360,13 @@ pub(super) async fn arrive(
 
 fn refusal(world: &World, app: &Application, principal: &Principal, error: &Error) -> Refusal {
     if matches!(error, Error::TicketRefused { .. }) {
-        return backend_refusal(world, app, principal, error.to_string());
+        let proof = String::from("the backend answered 401 Negotiate to a fresh ticket");
+        return backend_refusal(world, app, principal, proof);
     }
+    unreached(app, error)
+}
+
+fn unreached(app: &Application, error: &Error) -> Refusal {
     let code = match error {
         Error::FirstByte { .. } => Code::BackendTimeout,
         Error::Tls { .. } => Code::BackendTls,

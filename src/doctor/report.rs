@@ -119,6 +119,10 @@ impl fmt::Display for Report {
             if !finding.subject.is_empty() {
                 write!(f, " [{}]", finding.subject)?;
             }
+            if finding.state == State::Skipped {
+                writeln!(f, ": {}", finding.cause)?;
+                continue;
+            }
             writeln!(f, ": {}", finding.proof)?;
             if !finding.cause.is_empty() {
                 writeln!(f, "             cause: {}", finding.cause)?;

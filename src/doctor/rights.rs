@@ -12,6 +12,8 @@ use crate::ldap::Scope;
 use crate::ldap::Search;
 use crate::ldap::Session;
 use crate::model::application::Guests;
+use crate::model::clock::Clock;
+use crate::model::names::Sid;
 
 use super::check;
 use super::check::Check;
@@ -269,7 +271,7 @@ fn setup(what: &str, reason: &str) -> ldap::Error {
 async fn sweep(session: &Session, ou: &Dn) -> Result<usize, ldap::Error> {
     let filter = Filter::equals(&"description".parse()?, MARK);
     let left = find(session, ou, filter, &["whenCreated"], 100).await?;
-    let now = crate::model::clock::Clock::System.unix();
+    let now = Clock::System.unix();
     let mut removed = 0;
     for entry in left {
         let created = entry
@@ -395,7 +397,7 @@ async fn untouchable(held: &Held, mapping: &Mapping) -> Finding {
                 named.join(", ")
             );
             let cause = "the gateway never acts for them, whatever the KDC allows; these people cannot use Kerberos applications through it";
-            let fix = "leave administrators out of account_bases; for others: Set-ADUser <name> -AccountNotDelegated $false, or take them out of Protected Users";
+            let fix = "leave administrators out of account_bases; a mark that is not meant is taken away with: Set-ADUser <name> -AccountNotDelegated $false";
             check::UNTOUCHABLE.warning("account_bases", proof, mend(cause, fix))
         }
     }
@@ -416,7 +418,7 @@ async fn kept_out(held: &Held, mapping: &Mapping) -> Result<(usize, Vec<String>)
         sid.as_str()
             .rsplit_once('-')
             .map(|(domain, _)| domain.to_owned())
-    }) && let Ok(sid) = format!("{domain}-{PROTECTED_USERS}").parse::<crate::model::names::Sid>()
+    }) && let Ok(sid) = format!("{domain}-{PROTECTED_USERS}").parse::<Sid>()
     {
         let filter = Filter::equals_bytes(&"objectSid".parse()?, &sid.to_bytes());
         let found = find(session, &held.base, filter, &["1.1"], 1).await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use http::HeaderMap;
 use uuid::Uuid;
 
 use crate::assembly;
@@ -32,6 +33,8 @@ use crate::store::sqlite::SqliteStore;
 
 use super::Error;
 use super::backend;
+use super::backend::Arrival;
+use super::backend::Refusal;
 use super::claims;
 use super::report::Step;
 use super::report::Walk;
@@ -179,7 +182,7 @@ impl Walker {
                 let set = sso::headers::identity(headers, &claims, account.as_ref());
                 let names: Vec<_> = set.keys().map(ToString::to_string).collect();
                 let assertion = if headers.assertion {
-                    ", with a signed assertion"
+                    "; a visitor's request carries a signed assertion too"
                 } else {
                     ""
                 };
@@ -188,9 +191,9 @@ impl Walker {
                     begun.elapsed(),
                     format!("headers {}{assertion}", names.join(", ")),
                 );
-                self.reachable(&tools, app).await
+                self.with_headers(&tools, app, &set).await
             }
-            Sso::None => self.reachable(&tools, app).await,
+            Sso::None => self.with_headers(&tools, app, &HeaderMap::new()).await,
         }
     }
 
@@ -325,34 +328,8 @@ impl Walker {
             }
         }
         let begun = Instant::now();
-        match backend::arrive(world, &tools.forwarder, app, token).await {
-            Ok(arrival) => {
-                let seen = arrival
-                    .seen
-                    .map_or_else(String::new, |seen| format!(", the backend saw {seen}"));
-                let mutual = if arrival.mutual {
-                    ", and proved who it is"
-                } else {
-                    ""
-                };
-                let subject = backend::subject(app);
-                let detail = format!(
-                    "{subject} answered {}{seen}{mutual}",
-                    arrival.status.as_u16()
-                );
-                self.passed("backend", begun.elapsed(), detail);
-                Ok(())
-            }
-            Err(refusal) => {
-                let detail = format!(
-                    "{}; {}; fix: {}",
-                    refusal.proof,
-                    refusal.cause,
-                    one_line(&refusal.fix)
-                );
-                Err(self.stopped("backend", begun.elapsed(), &refusal.code, detail))
-            }
-        }
+        let arrived = backend::arrive(world, &tools.forwarder, app, token).await;
+        self.conclude(app, begun.elapsed(), arrived)
     }
 
     fn refused(&mut self, world: &World, span: Duration, error: &kerberos::Error) -> Ended {
@@ -383,29 +360,50 @@ impl Walker {
         self.stopped(room, span, code, detail)
     }
 
-    /// For a backend that learns nothing from a ticket: does it answer at all?
-    async fn reachable(&mut self, tools: &Tools, app: &Application) -> Result<(), Ended> {
+    async fn with_headers(
+        &mut self,
+        tools: &Tools,
+        app: &Application,
+        identity: &HeaderMap,
+    ) -> Result<(), Ended> {
         for index in 0..app.backends.len() {
             let Some(alone) = backend::alone(app, index) else {
                 continue;
             };
             let begun = Instant::now();
-            let findings = backend::examine(&tools.forwarder, &alone).await;
-            let span = begun.elapsed();
-            for finding in findings {
-                let detail = format!("{}: {}", finding.subject, finding.proof);
-                if finding.state == super::report::State::Fault {
-                    return Err(self.stopped(
-                        "backend",
-                        span,
-                        Code::BackendUnreachable.as_str(),
-                        detail,
-                    ));
-                }
-                self.passed("backend", span, detail);
-            }
+            let arrived = backend::with_headers(&tools.forwarder, &alone, identity).await;
+            self.conclude(&alone, begun.elapsed(), arrived)?;
         }
         Ok(())
+    }
+
+    fn conclude(
+        &mut self,
+        app: &Application,
+        span: Duration,
+        arrived: Result<Arrival, Refusal>,
+    ) -> Result<(), Ended> {
+        match arrived {
+            Ok(arrival) => {
+                let seen = arrival
+                    .seen
+                    .map_or_else(String::new, |seen| format!(", the backend saw {seen}"));
+                let mutual = if arrival.mutual {
+                    ", and proved who it is"
+                } else {
+                    ""
+                };
+                let status = arrival.status.as_u16();
+                let detail = format!("{} answered {status}{seen}{mutual}", backend::subject(app));
+                self.passed("backend", span, detail);
+                Ok(())
+            }
+            Err(refusal) => {
+                let fix = one_line(&refusal.fix);
+                let detail = format!("{}; {}; fix: {fix}", refusal.proof, refusal.cause);
+                Err(self.stopped("backend", span, &refusal.code, detail))
+            }
+        }
     }
 }
 

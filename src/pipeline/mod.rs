@@ -19,6 +19,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::HeaderName;
 use http::HeaderValue;
+use http::Method;
 use http::Request;
 use http::Response;
 use http::StatusCode;
@@ -90,6 +91,7 @@ impl Pipeline {
         let mut trace = Trace::begin(&request);
         let language = Language::from_accept(request.headers());
         let asks = Asks::of(request.method(), request.headers());
+        let head_only = request.method() == Method::HEAD;
         let mut response = match self.walk(request, &mut trace).await {
             Ok(response) => response,
             Err(stop) => self.stopped(stop, &mut trace, asks, language),
@@ -99,6 +101,11 @@ impl Pipeline {
             .insert(header::STRICT_TRANSPORT_SECURITY, rewrite::HSTS);
         if let Ok(id) = HeaderValue::from_str(&trace.access.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
+        }
+        if head_only {
+            // RFC 9110 9.3.2: no content after HEAD. hyper leaves it out in HTTP/1 only; in HTTP/2 our pages
+            // would break the stream.
+            *response.body_mut() = body::empty();
         }
         trace.finish(response)
     }

@@ -10,6 +10,7 @@
     reason = "a test may stop at the first surprise, and says why"
 )]
 
+mod a_sign_in_belongs_to_one_browser;
 mod alone;
 mod backend_answers_are_made_ours;
 #[allow(dead_code, reason = "not every method is used by a promise yet")]
@@ -21,6 +22,7 @@ mod delegation_speaks_as_the_person;
 mod delegation_survives_its_kdcs;
 mod directory;
 mod directory_is_asked_safely;
+mod doctor_names_the_cause;
 mod forged_identity_headers_never_arrive;
 mod groups_follow_the_token;
 mod guest_opens_intranet_in_browser;

@@ -103,6 +103,8 @@ pub fn browser(stage: &Stage) -> Visitor {
 
 /// Opens `url` and signs in at the issuer; the address the issuer sends the browser to is returned, not opened.
 pub async fn to_callback(visitor: &mut Visitor, login: &str, url: &str) -> Url {
+    // The issuer remembers browsers as well; here it always asks.
+    drop(visitor.cookies.remove("entra.localhost"));
     let page = visitor.open(url).await.unwrap();
     assert!(
         page.body.contains("name=\"login\""),
