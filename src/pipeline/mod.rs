@@ -390,9 +390,12 @@ impl Trace {
         self.access.status = response.status().as_u16();
         self.access.head = self.began.elapsed();
         let (head, content) = response.into_parts();
+        // The answer to HEAD is over with its head; nobody asks for its body.
+        let ended = self.access.method == "HEAD";
         let content = Counted {
             content,
             trace: self,
+            ended,
         };
         Response::from_parts(head, content.boxed_unsync())
     }
@@ -413,6 +416,17 @@ impl Drop for Trace {
 struct Counted {
     content: Body,
     trace: Trace,
+    ended: bool,
+}
+
+impl Drop for Counted {
+    /// hyper drops a body of known length after its last byte without asking for its end.
+    fn drop(&mut self) {
+        if !self.ended && !self.content.is_end_stream() {
+            self.trace.access.why = "client-gone";
+            self.trace.access.side = Side::Client.to_string();
+        }
+    }
 }
 
 impl HttpBody for Counted {
@@ -430,11 +444,12 @@ impl HttpBody for Counted {
                 self.trace.access.bytes += u64::try_from(bytes).unwrap_or(0);
             }
             Some(Err(error)) => {
+                self.ended = true;
                 self.trace.access.why = "body-cut";
                 self.trace.access.side = Side::Backend.to_string();
                 self.trace.access.detail = error.to_string();
             }
-            None => {}
+            None => self.ended = true,
         }
         Poll::Ready(frame)
     }

@@ -176,10 +176,12 @@ async fn a_client_that_vanishes_spoils_nothing_for_the_next() {
             }
         }
     }
-    // Each walk that broke off has its line.
+    // Each walk that broke off has its line, and says whose fault it was.
     eventually("the log tells of those who left", async || {
         let log = scene.gateway.log();
-        log.matches("client-gone").count() + log.matches("body-cut").count() >= 1
+        let count = |why: &str| log.lines().filter(|line| line.contains(why)).count();
+        count("\"why\":\"client-gone\",\"side\":\"client\"") == 3
+            && count("the client ended the request body early") >= 6
     })
     .await;
 }
