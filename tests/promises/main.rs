@@ -12,6 +12,8 @@
 
 mod a_sign_in_belongs_to_one_browser;
 mod alone;
+mod api_clients_bring_tokens;
+mod background_requests_get_json;
 #[allow(dead_code, reason = "not every method is used by a promise yet")]
 #[path = "../lab/browser.rs"]
 mod browser;
@@ -29,3 +31,4 @@ mod only_the_issuers_word_counts;
 mod visitor;
 #[allow(dead_code, reason = "shared by the promises about signing in")]
 mod walk;
+mod who_leaves_loses_access;
