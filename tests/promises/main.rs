@@ -24,7 +24,9 @@ mod delegation_survives_its_kdcs;
 mod guest_opens_intranet_in_browser;
 mod guest_opens_kerberos_app;
 mod identities_never_mix;
+mod issuer_troubles;
 mod lab;
+mod logs_hold_no_secrets;
 mod only_the_issuers_word_counts;
 #[path = "../lab/visitor.rs"]
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
