@@ -190,8 +190,11 @@ impl Authn {
                     .max_capacity(10_000)
                     .time_to_live(settings.sign_in)
                     .build(),
-                // Longer than a burst of waiting requests, shorter than anybody's patience.
-                renewals: cache(100_000).time_to_live(RENEWAL_REMEMBERED).build(),
+                // Longer than a burst of waiting requests, shorter than anybody's patience; never longer than the issuer
+                // is to be believed.
+                renewals: cache(100_000)
+                    .time_to_live(RENEWAL_REMEMBERED.min(settings.recheck))
+                    .build(),
                 ended: broadcast::channel(1024).0,
                 process: Uuid::new_v4().to_string(),
                 settings,

@@ -62,7 +62,13 @@ pub struct Upload {
 impl Upload {
     /// `body`, and where its progress can be seen.
     pub fn new(body: Body) -> (Self, Watch) {
-        let watch = Watch(Arc::new(Mutex::new(Progress::Sending(Instant::now()))));
+        let now = Instant::now();
+        let progress = if body.is_end_stream() {
+            Progress::Sent(now)
+        } else {
+            Progress::Sending(now)
+        };
+        let watch = Watch(Arc::new(Mutex::new(progress)));
         let upload = Self {
             body,
             watch: watch.clone(),

@@ -22,6 +22,10 @@ use super::body::Upload;
 use super::error::Error;
 use super::pool::Connection;
 
+/// What is read ahead for a client that does not take it, and the largest head of an answer. hyper's own
+/// 400 KiB, twice a connection, is what a few thousand such clients would fill the memory with.
+const READ_AHEAD: usize = 128 * 1024;
+
 /// Whom we believe that a backend is the one it says. There is no way not to check.
 #[derive(Clone, Debug, Default)]
 pub enum Trust {
@@ -108,6 +112,7 @@ where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (sender, connection) = http1::Builder::new()
+        .max_buf_size(READ_AHEAD)
         .handshake::<_, Upload>(TokioIo::new(stream))
         .await
         .map_err(|source| Error::Protocol {

@@ -396,7 +396,9 @@ impl<'a> Draft<'a> {
         };
         tokio::pin!(sending);
         loop {
-            let deadline = until();
+            // Looked at again after `first_byte` at the latest: the end of a body may bring a deadline
+            // that is earlier than the one being slept for.
+            let deadline = until().min(Instant::now() + limits.first_byte);
             tokio::select! {
                 biased;
                 done = &mut sending => return Ok(done),

@@ -1,7 +1,7 @@
 //! What can be wrong at the issuer, or with a token.
 
 /// A failure towards the issuer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// A setting that cannot work.
     #[error("{setting} = {value:?}: {why}")]

@@ -80,7 +80,7 @@ struct Known {
 struct Gate {
     unknown_key_fetch: Option<Instant>,
     new_key_fetch: Option<Instant>,
-    failed: Option<Instant>,
+    failed: Option<(Instant, Error)>,
 }
 
 impl Provider {
@@ -157,14 +157,10 @@ impl Provider {
         }
         // Start-up against a dead issuer: one attempt at a time and a short rest, so that waiting requests do not queue
         // up one time-out behind the other.
-        if gate
-            .failed
-            .is_some_and(|at| at.elapsed() < REST_AFTER_FAILURE)
+        if let Some((at, error)) = &gate.failed
+            && at.elapsed() < REST_AFTER_FAILURE
         {
-            return Err(Error::Unreachable {
-                url: self.metadata_url.to_string(),
-                cause: "it failed a moment ago".to_owned(),
-            });
+            return Err(error.clone());
         }
         self.fetch(&mut gate).await
     }
@@ -210,7 +206,7 @@ impl Provider {
                 Ok(known)
             }
             Err(error) => {
-                gate.failed = Some(Instant::now());
+                gate.failed = Some((Instant::now(), error.clone()));
                 Err(error)
             }
         }

@@ -14,7 +14,9 @@
 
 mod a_sign_in_belongs_to_one_browser;
 mod alone;
+mod api_clients_bring_tokens;
 mod backend_answers_are_made_ours;
+mod background_requests_get_json;
 #[allow(dead_code, reason = "not every method is used by a promise yet")]
 #[path = "../lab/browser.rs"]
 mod browser;
@@ -32,8 +34,10 @@ mod guest_opens_kerberos_app;
 mod hostile_names_stay_names;
 mod http_that_could_be_read_in_two_ways_is_refused;
 mod identities_never_mix;
+mod issuer_troubles;
 mod lab;
 mod large_bodies_stream_through;
+mod logs_hold_no_secrets;
 mod nobody_becomes_somebody_else;
 mod one_guest_gets_one_account;
 mod only_the_issuers_word_counts;
@@ -44,4 +48,5 @@ mod two_gateways_make_one_account;
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod visitor;
 mod walk;
+mod who_leaves_loses_access;
 mod wire;

@@ -129,11 +129,14 @@ async fn the_probes_tell_how_it_is() {
     assert_eq!(probe(&gateway, "/").await.0, 404);
 
     let _entra = stage.entra(&[]).await;
+    eventually("ready by itself", async || {
+        probe(&gateway, "/readyz").await.0 == 200
+    })
+    .await;
     let mut emma = Visitor::new(&stage.lab.facts.ca, Speaks::Http2);
     let url = gateway.url("intranet", "/echo");
     let page = emma.open_as("emma@contoso.example", &url).await.unwrap();
-    assert_eq!(page.status, 200, "it came up by itself: {}", page.body);
-    eventually("ready", async || probe(&gateway, "/readyz").await.0 == 200).await;
+    assert_eq!(page.status, 200, "{}", page.body);
 
     // Not on what is published.
     for path in [
