@@ -225,11 +225,21 @@ fn with_loaded(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> Exit
     }
 }
 
-/// For commands that run while the gateway does: they write their `krb5.conf` where it is in nobody's way.
+/// For commands that run while the gateway does: they write their `krb5.conf` where it is in nobody's way, and
+/// what they do in people's names into the gateway's own audit file.
 fn beside_gateway(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     with_loaded(file, |mut config| {
         config.gateway.runtime_dir.push("doctor");
-        isolated(config, then)
+        isolated(config, |config| {
+            // Standard output is the answer's; a file that the gateway has not made yet would be another user's.
+            let audit = config.log.file.as_deref().filter(|file| file.exists());
+            if let Some(audit) = audit
+                && let Err(error) = telemetry::start("off", Some(audit))
+            {
+                return failed(&error);
+            }
+            then(config)
+        })
     })
 }
 

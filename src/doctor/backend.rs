@@ -276,7 +276,9 @@ pub(super) async fn token(
         what: app.id.to_string(),
         reason: String::from("has no SPN"),
     })?;
-    delegator.negotiate(principal, spn, wrap, None).await
+    let token = delegator.negotiate(principal, spn, wrap, None).await?;
+    tracing::info!(target: "audit", event = "delegation", via = "doctor", principal = %principal, spn = %spn);
+    Ok(token)
 }
 
 fn spn(app: &Application) -> Option<(&Spn, kerberos::Wrap)> {

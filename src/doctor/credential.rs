@@ -44,7 +44,8 @@ const SKEW: Duration = Duration::from_secs(300);
 pub(super) async fn examine(world: &World) -> Credential {
     let section = match &world.config.kerberos {
         Some(section) if world.needs_tickets() => section,
-        Some(_) | None => return unneeded(),
+        Some(_) => return unneeded("no application needs tickets or accounts"),
+        None => return unneeded("there is no [kerberos] section"),
     };
     let (keytab_finding, keytab) = keytab(section);
     let delegator = match &keytab {
@@ -91,8 +92,7 @@ pub(super) async fn examine(world: &World) -> Credential {
     }
 }
 
-fn unneeded() -> Credential {
-    let why = "no application needs tickets or accounts";
+fn unneeded(why: &str) -> Credential {
     let all = [check::KDC, check::KEYTAB, check::TICKET];
     Credential {
         findings: all

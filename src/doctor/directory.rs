@@ -117,7 +117,7 @@ pub(super) async fn open(world: &World, credential: &Credential) -> Inside {
         Some(kerberos) => own(&session, &base, kerberos.principal.name()).await,
         None => Ok(None),
     };
-    findings.extend(account(world, credential.keytab.as_ref(), &gateway));
+    findings.extend(account(world, credential, &gateway));
     let gateway = gateway.ok().flatten();
     Inside {
         findings,
@@ -298,15 +298,15 @@ async fn own(session: &Session, base: &Dn, sam: &str) -> Result<Option<Own>, lda
 
 fn account(
     world: &World,
-    keytab: Option<&Keytab>,
+    credential: &Credential,
     own: &Result<Option<Own>, ldap::Error>,
 ) -> Vec<Finding> {
     let name = world.gateway();
     let why = match own {
         Ok(Some(own)) => {
             return vec![
-                key_version(world, keytab, &own.entry),
-                enctypes(world, keytab, &own.entry),
+                key_version(world, credential, &own.entry),
+                enctypes(world, credential.keytab.as_ref(), &own.entry),
                 spn(&name, &own.entry),
                 state(&name, &own.entry),
             ];
@@ -320,10 +320,10 @@ fn account(
     skipped(&why).collect()
 }
 
-fn key_version(world: &World, keytab: Option<&Keytab>, account: &Entry) -> Finding {
+fn key_version(world: &World, credential: &Credential, account: &Entry) -> Finding {
     const CHECK: check::Check = check::KEY_VERSION;
     let name = world.gateway();
-    let (Some(keytab), Some(kerberos)) = (keytab, &world.config.kerberos) else {
+    let (Some(keytab), Some(kerberos)) = (&credential.keytab, &world.config.kerberos) else {
         return CHECK.skipped(name, "the keytab cannot be used (check 10)");
     };
     let Some(theirs) = account.number("msDS-KeyVersionNumber") else {
@@ -345,14 +345,12 @@ fn key_version(world: &World, keytab: Option<&Keytab>, account: &Entry) -> Findi
             format!("{proof}: the same key, numbered by another controller"),
         );
     }
-    CHECK.warning(
-        name,
-        proof,
-        mend(
-            "the password was changed after the keytab was made; old tickets work until they end",
-            fix,
-        ),
-    )
+    if credential.delegator.is_some() {
+        let cause = "the KDC still takes the keytab, but this controller knows a newer password: is replication slow?";
+        return CHECK.warning(name, proof, mend(cause, fix));
+    }
+    let cause = "the password was changed after the keytab was made";
+    CHECK.fault(name, proof, mend(cause, fix))
 }
 
 /// msDS-SupportedEncryptionTypes (MS-KILE 2.2.7).

@@ -236,6 +236,7 @@ async fn prove(session: &Session, ou: &str, anchor: &str) -> Result<String, Trou
         ("unicodePwd".parse()?, vec![password]),
     ];
     let made = session.add(&dn, attributes).await;
+    tracing::info!(target: "audit", event = "rights-proved", via = "doctor", dn = %dn, made = made.is_ok());
     if let Err(error) = &made
         && !error.outcome_unknown()
     {
@@ -409,16 +410,10 @@ async fn kept_out(held: &Held, mapping: &Mapping) -> Result<(usize, Vec<String>)
     // The most that Active Directory gives in one answer (MaxPageSize).
     const MOST: u32 = 1000;
     let session = &held.session;
+    let domain = session.read(&held.base, &["objectSid"]).await?;
+    let domain = domain.and_then(|entry| entry.sid("objectSid"));
     let mut protected = None;
-    let domain = held
-        .gateway
-        .as_ref()
-        .and_then(|own| own.entry.sid("objectSid"));
-    if let Some(domain) = domain.and_then(|sid| {
-        sid.as_str()
-            .rsplit_once('-')
-            .map(|(domain, _)| domain.to_owned())
-    }) && let Ok(sid) = format!("{domain}-{PROTECTED_USERS}").parse::<Sid>()
+    if let Some(sid) = domain.and_then(|sid| format!("{sid}-{PROTECTED_USERS}").parse::<Sid>().ok())
     {
         let filter = Filter::equals_bytes(&"objectSid".parse()?, &sid.to_bytes());
         let found = find(session, &held.base, filter, &["1.1"], 1).await?;

@@ -247,8 +247,13 @@ impl Walker {
             return Err(self.stopped("mapping", span, Code::ProvisioningDenied.as_str(), detail));
         }
         let (prefix, ou) = &tools.makes;
+        let adopts = if tools.adopts {
+            "takes over an account that MIM or Microsoft's script made, or "
+        } else {
+            ""
+        };
         let would = format!(
-            "the first visit makes the account {} in {ou}",
+            "the first visit {adopts}makes the account {} in {ou}",
             names::sam(prefix, claims.person)
         );
         self.passed(
@@ -422,6 +427,8 @@ struct Tools {
     mapping: Mapping,
     /// Prefix of new accounts' names, and where they are made.
     makes: (String, String),
+    /// Whether a predecessor's account is taken over before one is made.
+    adopts: bool,
     forwarder: Forwarder,
 }
 
@@ -469,6 +476,7 @@ impl Tools {
             directory,
             mapping,
             makes,
+            adopts: config.mapping.as_ref().is_some_and(|mapping| mapping.adopt),
             forwarder,
         })
     }

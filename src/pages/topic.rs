@@ -72,7 +72,7 @@ pub(super) enum Helper {
 impl Topic {
     pub(super) const fn of(code: Code) -> Self {
         match code {
-            Code::BadRequest | Code::TargetRefused => Self::RequestUnclear,
+            Code::BadRequest | Code::ClientGone | Code::TargetRefused => Self::RequestUnclear,
             Code::HostUnknown | Code::PathUnknown => Self::NothingHere,
             Code::HostMismatch => Self::WrongHost,
             Code::MethodRefused | Code::UpgradeRefused => Self::NotPossible,

@@ -223,6 +223,10 @@ impl Pipeline {
                         .waiting_json(&trace.access.request_id, again_in, language)
                 };
             }
+            // A vanished client was refused nothing: no audit event.
+            Stop::Deny(denial) if denial.code == Code::ClientGone => {
+                (denial.code, String::new(), denial.detail)
+            }
             Stop::Deny(denial) => {
                 tracing::info!(
                     target: "audit",
@@ -395,7 +399,11 @@ impl Trace {
         let content = Counted {
             content,
             trace: self,
+<<<<<<< HEAD
+            ended: false,
+=======
             ended,
+>>>>>>> thttp
         };
         Response::from_parts(head, content.boxed_unsync())
     }
@@ -406,7 +414,7 @@ impl Drop for Trace {
         self.access.total = self.began.elapsed();
         self.access.application = self.application().to_owned();
         if self.access.status == 0 {
-            self.access.why = "client-gone";
+            self.access.why = CLIENT_GONE;
         }
         self.access.write();
     }
@@ -420,11 +428,20 @@ struct Counted {
 }
 
 impl Drop for Counted {
+<<<<<<< HEAD
+    fn drop(&mut self) {
+        // RFC 9110 9.3.2: the answer to HEAD has no content, whatever the body would have been.
+        let whole =
+            self.ended || self.content.is_end_stream() || self.trace.access.method == "HEAD";
+        if !whole {
+            self.trace.access.why = CLIENT_GONE;
+=======
     /// hyper drops a body of known length after its last byte without asking for its end.
     fn drop(&mut self) {
         if !self.ended && !self.content.is_end_stream() {
             self.trace.access.why = "client-gone";
             self.trace.access.side = Side::Client.to_string();
+>>>>>>> thttp
         }
     }
 }
@@ -463,6 +480,7 @@ impl HttpBody for Counted {
     }
 }
 
+const CLIENT_GONE: &str = Code::ClientGone.as_str();
 /// The id of the log line, on every response.
 const REQUEST_ID: HeaderName = HeaderName::from_static("kerbgate-request-id");
 /// The reason code, on every refusal.

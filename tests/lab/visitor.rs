@@ -67,6 +67,8 @@ pub struct Visitor {
     pub headers: HeaderMap,
     /// Most redirects in one walk.
     pub hops: usize,
+    /// Whether a waiting page is waited out, as a browser does.
+    pub waits: bool,
 }
 
 impl Visitor {
@@ -108,6 +110,7 @@ impl Visitor {
             cookies: BTreeMap::new(),
             headers,
             hops: 20,
+            waits: true,
         }
     }
 
@@ -192,7 +195,10 @@ impl Visitor {
                 continue;
             }
             // The waiting page asks to come back; a browser does so by itself.
-            if !answer.header("refresh").is_empty() && began.elapsed() < Duration::from_secs(30) {
+            if self.waits
+                && !answer.header("refresh").is_empty()
+                && began.elapsed() < Duration::from_secs(30)
+            {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

@@ -180,6 +180,25 @@ async fn the_wrong_keytab_is_told_from_the_old_one() {
     );
     says(&report, "directory", "", "skipped", &["check 11"]);
 
+    // With a bind that needs no ticket both numbers are there to be seen.
+    let simple = "bind = \"simple\"\nbind_name = \"svc-gateway@contoso.test\"\nbind_password_file = \"bind-password\"";
+    stage.replace("kerbgate.toml", "bind = \"kerberos\"", simple);
+    let password = &stage.lab.facts.accounts.passwords["svc-gateway"];
+    std::fs::write(stage.path("bind-password"), password).unwrap();
+    let (report, _) = doctor(&stage, &[]).await;
+    says(
+        &report,
+        "keytab-version",
+        "svc-gateway",
+        "fault",
+        &["keytab ", "directory ", "make a new keytab"],
+    );
+    says(&report, "guests-ou-rights", "OU=Guests", "ok", &[]);
+    assert!(
+        !report.to_string().contains(password.as_str()),
+        "no password in a report"
+    );
+
     let unreadable = stage.path("nothing.keytab").to_string_lossy().into_owned();
     stage.replace("kerbgate.toml", &old, &unreadable);
     let (report, _) = doctor(&stage, &[]).await;

@@ -322,7 +322,7 @@ async fn where_a_request_came_from_is_the_gateways_to_say() {
     // A key that the gateway never made does not fit.
     let log = scene.gateway.log();
     assert!(!log.contains(&assertion), "the assertion is in the log");
-    let mut last = assertion.clone().into_bytes();
+    let mut last = assertion.into_bytes();
     let end = last.len() - 10;
     last[end] = if last[end] == b'A' { b'B' } else { b'A' };
     wanted.set_audience(&[scene.gateway.url("wiki", "/")]);

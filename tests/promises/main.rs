@@ -7,7 +7,9 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stderr,
-    reason = "a test may stop at the first surprise, and says why"
+    clippy::too_many_lines,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may stop at the first surprise, says why, and reads as one story"
 )]
 
 mod a_sign_in_belongs_to_one_browser;
@@ -37,6 +39,7 @@ mod one_guest_gets_one_account;
 mod only_the_issuers_word_counts;
 mod predecessors_accounts_are_adopted;
 mod restart_and_stop;
+mod two_gateways_make_one_account;
 #[path = "../lab/visitor.rs"]
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod visitor;
