@@ -394,16 +394,10 @@ impl Trace {
         self.access.status = response.status().as_u16();
         self.access.head = self.began.elapsed();
         let (head, content) = response.into_parts();
-        // The answer to HEAD is over with its head; nobody asks for its body.
-        let ended = self.access.method == "HEAD";
         let content = Counted {
             content,
             trace: self,
-<<<<<<< HEAD
             ended: false,
-=======
-            ended,
->>>>>>> thttp
         };
         Response::from_parts(head, content.boxed_unsync())
     }
@@ -428,20 +422,14 @@ struct Counted {
 }
 
 impl Drop for Counted {
-<<<<<<< HEAD
+    /// hyper drops a body of known length after its last byte without asking for its end.
     fn drop(&mut self) {
         // RFC 9110 9.3.2: the answer to HEAD has no content, whatever the body would have been.
         let whole =
             self.ended || self.content.is_end_stream() || self.trace.access.method == "HEAD";
         if !whole {
             self.trace.access.why = CLIENT_GONE;
-=======
-    /// hyper drops a body of known length after its last byte without asking for its end.
-    fn drop(&mut self) {
-        if !self.ended && !self.content.is_end_stream() {
-            self.trace.access.why = "client-gone";
             self.trace.access.side = Side::Client.to_string();
->>>>>>> thttp
         }
     }
 }
