@@ -15,7 +15,7 @@ use crate::wire::connect;
 const MIB: usize = 1 << 20;
 const LARGE: usize = 64 * MIB;
 /// What the gateway may take for such a body, in KiB: windows and buffers, not the body.
-const ROOM: u64 = 24 << 10;
+const ROOM: u64 = 40 << 10;
 
 /// Bytes of which no two MiB are the same, so that a lost or doubled piece shows.
 fn bytes(length: usize) -> Vec<u8> {
