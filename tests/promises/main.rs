@@ -28,6 +28,8 @@ mod issuer_troubles;
 mod lab;
 mod logs_hold_no_secrets;
 mod only_the_issuers_word_counts;
+mod overage_asks_graph;
+mod store_troubles;
 #[path = "../lab/visitor.rs"]
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod visitor;
