@@ -557,7 +557,7 @@ async fn planted_doubled_and_garbled_cookies_select_nobody() {
     let long = "A".repeat(20_000);
     for header in [
         format!("{SESSION}="),
-        format!("{SESSION}"),
+        SESSION.to_owned(),
         format!("{SESSION}={}", "A".repeat(43)),
         format!("{SESSION}={long}"),
         format!("{SESSION}={own}A"),
