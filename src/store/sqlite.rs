@@ -137,10 +137,19 @@ impl SqliteStore {
     }
 
     async fn begin(&self) -> Result<Transaction<'_, Sqlite>, Error> {
-        self.write
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(|e| self.failed(&e))
+        let begun = match self.write.begin_with("BEGIN IMMEDIATE").await {
+            // When the disk is full SQLite rolls back by itself; sqlx's own rollback then fails, and it counts one open
+            // transaction for as long as the connection lives. A new connection counts from zero.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                tracing::warn!(path = %self.path.display(), "store connected anew after a failed transaction");
+                if let Ok(stuck) = self.write.acquire().await {
+                    drop(stuck.close().await);
+                }
+                self.write.begin_with("BEGIN IMMEDIATE").await
+            }
+            other => other,
+        };
+        begun.map_err(|e| self.failed(&e))
     }
 
     fn failed(&self, error: &sqlx::Error) -> Error {

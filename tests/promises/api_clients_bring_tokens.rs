@@ -84,6 +84,7 @@ async fn a_token_for_the_application_opens_it() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 async fn any_other_token_is_refused_with_its_reason() {
     let (stage, backend) = stage().await;
     let entra = stage.entra(&[]).await;

@@ -46,6 +46,7 @@ async fn pending(stage: &Stage) -> i64 {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 async fn scripts_get_401_and_pages_get_the_sign_in() {
     let (stage, backend) = world("").await;
     let _entra = stage.entra(&[]).await;

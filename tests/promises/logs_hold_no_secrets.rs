@@ -97,6 +97,7 @@ fn around(text: &str, value: &str) -> String {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one walk, step by step")]
 async fn nothing_in_a_log_opens_anything() {
     let stage = Stage::new().await;
     let backend = Backend::start().await;

@@ -41,8 +41,10 @@ mod logs_hold_no_secrets;
 mod nobody_becomes_somebody_else;
 mod one_guest_gets_one_account;
 mod only_the_issuers_word_counts;
+mod overage_asks_graph;
 mod predecessors_accounts_are_adopted;
 mod restart_and_stop;
+mod store_troubles;
 mod two_gateways_make_one_account;
 #[path = "../lab/visitor.rs"]
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
