@@ -394,6 +394,8 @@ impl Trace {
         self.access.status = response.status().as_u16();
         self.access.head = self.began.elapsed();
         let (head, content) = response.into_parts();
+        // The answer to HEAD is over with its head; nobody asks for its body.
+        let ended = self.access.method == "HEAD";
         let content = Counted {
             content,
             trace: self,
