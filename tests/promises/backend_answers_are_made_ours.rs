@@ -5,6 +5,8 @@ use std::time::Duration;
 use std::time::Instant;
 
 use http::Method;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 
 use crate::lab::Gateway;
 use crate::lab::Stage;
@@ -377,4 +379,121 @@ async fn a_backend_that_refuses_the_ticket() {
     // The control: a sound application of the same gateway, by the same person.
     let wiki = emma.open(&gateway.url("wiki", "/echo")).await.unwrap();
     assert_eq!(wiki.remote_user(), "emma.employee", "{}", wiki.body);
+}
+
+/// What the backend at `/answer/N` says, and what becomes of it: a status of ours, or its own 200.
+const NONSENSE: &[(&str, Option<u16>)] = &[
+    ("garbage without any form\r\n\r\n", Some(502)),
+    ("HTTP/1.1 200 OK\r\nX: nul\0\r\n\r\n", Some(502)),
+    ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", Some(502)),
+    (
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\n12345",
+        Some(502),
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nContent-Length: -4\r\n\r\n1234",
+        Some(502),
+    ),
+    (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+        Some(502),
+    ),
+    ("HTTP/1.1 999999 OK\r\n\r\n", Some(502)),
+    ("", Some(502)),
+    ("HTTP/1.1 200 OK\r\nContent-Le", Some(502)),
+    // Its body ends too early: the visitor must not take it for whole.
+    ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", None),
+    (
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        None,
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhalf\r\n0\r\n\r\n",
+        None,
+    ),
+];
+
+/// An answer, and one that nobody asked for behind it.
+const TWICE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+
+async fn nonsense(listener: tokio::net::TcpListener) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move {
+            let mut head = Vec::new();
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                head.extend_from_slice(&buffer[..length]);
+                if !head.ends_with(b"\r\n\r\n") {
+                    continue;
+                }
+                let text = String::from_utf8_lossy(&head).into_owned();
+                head.clear();
+                let path = text.split(' ').nth(1).unwrap();
+                let number = path.strip_prefix("/answer/").map(str::parse::<usize>);
+                let (answer, stays) = match number {
+                    Some(Ok(number)) => (NONSENSE[number].0, false),
+                    _ if path == "/twice" => (TWICE, true),
+                    _ => ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nsound", true),
+                };
+                if stream.write_all(answer.as_bytes()).await.is_err() || !stays {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_answers_nonsense() {
+    let stage = Stage::new().await;
+    let listener = tokio::net::TcpListener::bind((stage.lab.facts.address, 0))
+        .await
+        .unwrap();
+    let (old, new) = (
+        stage.lab.facts.backends.wiki.port(),
+        listener.local_addr().unwrap().port(),
+    );
+    stage.replace(
+        "apps/wiki.toml",
+        &format!("wiki.contoso.test:{old}/"),
+        &format!("wiki.contoso.test:{new}/"),
+    );
+    tokio::spawn(nonsense(listener));
+    let _entra = stage.entra(&[]).await;
+    let gateway = stage.gateway().await;
+    for speaks in [Speaks::Http1, Speaks::Http2] {
+        let mut emma = Visitor::new(&stage.lab.facts.ca, speaks);
+        let sound = gateway.url("wiki", "/sound");
+        let page = emma.open_as("emma@contoso.example", &sound).await.unwrap();
+        assert_eq!((page.status.as_u16(), &*page.body), (200, "sound"));
+        for (number, (answer, status)) in NONSENSE.iter().enumerate() {
+            let what = answer.escape_debug();
+            let url = gateway.url("wiki", &format!("/answer/{number}"));
+            let got = emma.once(Method::GET, &url.parse().unwrap(), None).await;
+            match (got, status) {
+                (Ok(got), Some(status)) => {
+                    assert_eq!(got.status.as_u16(), *status, "{what}");
+                    let reason = got.header("kerbgate-reason");
+                    let known = ["backend-protocol", "backend-unreachable"];
+                    assert!(known.contains(&reason), "{what}: {reason}");
+                }
+                (Err(error), None) => assert!(!error.is_timeout(), "{what}: {error}"),
+                (got, _) => panic!("{what} {speaks:?}: {got:?}"),
+            }
+            let page = emma.open(&sound).await.unwrap();
+            assert_eq!(
+                (page.status.as_u16(), &*page.body),
+                (200, "sound"),
+                "after {what}"
+            );
+        }
+        // A second answer behind the first belongs to nobody.
+        for _ in 0..20 {
+            let page = emma.open(&gateway.url("wiki", "/twice")).await.unwrap();
+            assert_eq!(page.body, "ok");
+            let page = emma.open(&sound).await.unwrap();
+            assert_eq!(page.body, "sound");
+        }
+    }
 }
