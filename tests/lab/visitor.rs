@@ -89,6 +89,8 @@ impl Visitor {
             "entra",
             "api",
             "other",
+            "undelegated",
+            "refusing",
         ];
         for name in names {
             let loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

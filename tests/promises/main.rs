@@ -27,6 +27,7 @@ mod delegation_survives_its_kdcs;
 mod directory;
 mod directory_is_asked_safely;
 mod doctor_names_the_cause;
+mod everybody_is_who_they_are;
 mod forged_identity_headers_never_arrive;
 mod groups_follow_the_token;
 mod guest_opens_intranet_in_browser;
@@ -35,16 +36,20 @@ mod hostile_names_stay_names;
 mod http_that_could_be_read_in_two_ways_is_refused;
 mod identities_never_mix;
 mod issuer_troubles;
+mod kerberos_troubles_have_names;
 mod lab;
 mod large_bodies_stream_through;
 mod logs_hold_no_secrets;
 mod nobody_becomes_somebody_else;
+mod nobody_outside_the_fence_is_acted_for;
 mod one_guest_gets_one_account;
 mod only_the_issuers_word_counts;
 mod overage_asks_graph;
 mod predecessors_accounts_are_adopted;
+mod relay;
 mod restart_and_stop;
 mod store_troubles;
+mod the_gateway_never_appears_as_itself;
 mod two_gateways_make_one_account;
 #[path = "../lab/visitor.rs"]
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
