@@ -205,3 +205,48 @@ async fn people_on_a_connection_bound_backend_are_never_mixed() {
         walk.await.unwrap();
     }
 }
+
+/// A server on the way that cannot decrypt the ticket: it lets everybody in and makes up its side of the exchange.
+async fn impostor(answer: &'static str) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let said = move || async move {
+        let headers = [("www-authenticate", answer)];
+        (headers, "the impostor's page")
+    };
+    let router = axum::Router::new().fallback(said);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+#[tokio::test]
+async fn a_backend_that_cannot_prove_itself_is_not_believed() {
+    for (answer, mutual, believed) in [
+        ("Negotiate oRQwEqADCgEAoQsGCSqGSIb3EgECAg==", true, false),
+        ("Negotiate Zm9yZ2VkIGJ5IHNvbWVib2R5", true, false),
+        ("Negotiate !!not-base64!!", true, false),
+        ("Negotiate Zm9yZ2VkIGJ5IHNvbWVib2R5", false, true),
+    ] {
+        let stage = Stage::new().await;
+        let plain = stage.lab.facts.backends.intranet.port();
+        let plain = format!("http://intranet.contoso.test:{plain}/");
+        let address = impostor(answer).await;
+        stage.replace("apps/intranet.toml", &plain, &format!("http://{address}/"));
+        set(&stage, "intranet", &format!("mutual = {mutual}"));
+        let _entra = stage.entra(&[]).await;
+        let gateway = stage.gateway().await;
+        let mut emma = Visitor::new(&stage.lab.facts.ca, Speaks::Http2);
+        let page = emma
+            .open_as("emma@contoso.example", &gateway.url("intranet", "/"))
+            .await
+            .unwrap();
+        let shown = page.body.contains("the impostor's page");
+        assert_eq!(shown, believed, "{answer}: {}", page.body);
+        assert_eq!(page.status == 200, believed, "{answer}: {}", page.status);
+        assert!(!page.headers.contains_key("www-authenticate"), "{answer}");
+        if !believed {
+            let reason = page.header("kerbgate-reason");
+            assert_eq!(reason, "ticket-refused", "{answer}");
+        }
+    }
+}
