@@ -65,7 +65,14 @@ pub struct GssError {
 /// `ERROR_TABLE_BASE_krb5`: krb5 error codes are this plus the number in RFC 4120 7.5.9, library errors above 127.
 const KRB5_BASE: i32 = -1_765_328_384;
 
+/// `ERROR_TABLE_BASE_asn1`: the answer could not be decoded.
+const ASN1_BASE: i32 = 1_859_794_432;
+
 impl GssError {
+    fn is_malformed(&self) -> bool {
+        (ASN1_BASE..ASN1_BASE + 256).contains(&self.minor.cast_signed())
+    }
+
     /// The offset of the minor status in the krb5 error table: a KDC's error code up to 127, one of libkrb5's
     /// own above.
     #[must_use]
@@ -228,18 +235,23 @@ impl Error {
         }
     }
 
-    /// Whether the KDC was not reached at all, so that another one might answer.
+    /// Whether no KDC was reached, or what was reached does not talk as one, so that another one might answer.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
+        // "Invalid message type": neither a reply nor a KRB-ERROR.
+        const MSG_TYPE: u8 = 40;
         const UNREACH: u8 = 156;
         const REALM_CANT_RESOLVE: u8 = 220;
         const SVC_UNAVAILABLE: u8 = 29;
         match self {
             Self::KdcUnreachable { .. } | Self::Deadline { .. } => true,
-            Self::Gss(error) => matches!(
-                error.krb5_offset(),
-                Some(UNREACH | REALM_CANT_RESOLVE | SVC_UNAVAILABLE)
-            ),
+            Self::Gss(error) => {
+                error.is_malformed()
+                    || matches!(
+                        error.krb5_offset(),
+                        Some(MSG_TYPE | UNREACH | REALM_CANT_RESOLVE | SVC_UNAVAILABLE)
+                    )
+            }
             Self::Keytab(_)
             | Self::Setup { .. }
             | Self::Busy { .. }
@@ -298,6 +310,13 @@ mod tests {
             (None, Some(156))
         );
         assert!(Error::Gss(Box::new(library)).is_unreachable());
+        let nonsense = kdc_error(Step::S4u2Self, 40);
+        assert!(Error::Gss(Box::new(nonsense)).is_unreachable());
+        let undecodable = GssError {
+            minor: ASN1_BASE.cast_unsigned() + 6,
+            ..kdc_error(Step::S4u2Self, 6)
+        };
+        assert!(Error::Gss(Box::new(undecodable)).is_unreachable());
         let foreign = GssError {
             minor: 22,
             ..kdc_error(Step::S4u2Self, 6)

@@ -17,7 +17,9 @@ use crate::model::names::Principal;
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum KeytabError {
     /// Not there, or not for us.
-    #[error("keytab {path}: cannot be read: {reason}")]
+    #[error(
+        "keytab {path}: cannot be read: {reason}; let the gateway's user read it, or export it again with ktpass (Samba: samba-tool domain exportkeytab)"
+    )]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -33,7 +35,9 @@ pub enum KeytabError {
         mode: u32,
     },
     /// Not a keytab, or cut off.
-    #[error("keytab {path}: {what} at byte {offset}")]
+    #[error(
+        "keytab {path}: {what} at byte {offset}; export it again with ktpass (Samba: samba-tool domain exportkeytab)"
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -43,7 +47,9 @@ pub enum KeytabError {
         offset: usize,
     },
     /// A good keytab of somebody else.
-    #[error("keytab {path}: holds no key of {principal}, only of {found}")]
+    #[error(
+        "keytab {path}: holds no key of {principal}, only of {found}; for {principal}, export it again with ktpass (Samba: samba-tool domain exportkeytab)"
+    )]
     OtherPrincipal {
         /// The file.
         path: PathBuf,
@@ -53,7 +59,9 @@ pub enum KeytabError {
         found: String,
     },
     /// Only keys of types that are switched off.
-    #[error("keytab {path}: {principal} has no AES key, only {found}")]
+    #[error(
+        "keytab {path}: {principal} has no AES key, only {found}; set msDS-SupportedEncryptionTypes to 24, then its password, then export it again with ktpass (Samba: samba-tool domain exportkeytab)"
+    )]
     NoStrongKey {
         /// The file.
         path: PathBuf,

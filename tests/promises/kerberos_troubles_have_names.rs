@@ -124,6 +124,7 @@ async fn a_keytab_that_cannot_work_stops_the_start_and_says_how_to_mend_it() {
     std::fs::write(&cut, &whole[..whole.len() / 2 - 3]).unwrap();
     for (content, mode, words) in [
         (&keytabs.wrong_account, 0o600, "svc-wrong@CONTOSO.TEST"),
+        (&keytabs.wrong_account, 0o600, "ktpass"),
         (&keytabs.empty, 0o600, "ktpass"),
         (&garbage, 0o600, "ktpass"),
         (&cut, 0o600, "ktpass"),

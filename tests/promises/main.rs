@@ -36,6 +36,7 @@ mod hostile_names_stay_names;
 mod http_that_could_be_read_in_two_ways_is_refused;
 mod identities_never_mix;
 mod issuer_troubles;
+mod iwa_in_all_its_forms;
 mod kerberos_troubles_have_names;
 mod lab;
 mod large_bodies_stream_through;
