@@ -176,6 +176,22 @@ async fn without_its_authority_a_backend_with_tls_gets_no_ticket() {
     assert!(!gateway.log().contains("\"event\":\"delegation\""));
 }
 
+/// Forty pages as `name`, every fourth after one that was left while the backend was at work: that connection
+/// must not be anybody's next.
+async fn walk(visitor: Visitor, name: String, echo: url::Url, slow: url::Url) {
+    for turn in 0..40 {
+        if turn % 4 == 3 {
+            let left = visitor.request(Method::GET, &slow).send();
+            let after = std::time::Duration::from_millis(turn);
+            drop(tokio::time::timeout(after, left).await);
+        }
+        let answer = visitor.request(Method::GET, &echo).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let seen: Value = answer.json().await.unwrap();
+        assert_eq!(seen["remote_user"], name.as_str(), "turn {turn}");
+    }
+}
+
 #[tokio::test]
 async fn people_on_a_connection_bound_backend_are_never_mixed() {
     let stage = Stage::new().await;
@@ -186,20 +202,7 @@ async fn people_on_a_connection_bound_backend_are_never_mixed() {
         let (visitor, name) = guest(&stage, &entra, &gateway, speaks).await;
         let url = |path: &str| gateway.url("timesheet", path).parse().unwrap();
         let (echo, slow): (url::Url, url::Url) = (url("/echo"), url("/slow?ms=200"));
-        walks.push(tokio::spawn(async move {
-            for turn in 0..40_u32 {
-                if turn % 4 == 3 {
-                    // Cancelled while the backend is at work: its connection must not be anybody's next.
-                    let away = visitor.request(Method::GET, &slow).send();
-                    let cut = std::time::Duration::from_millis(u64::from(turn));
-                    drop(tokio::time::timeout(cut, away).await);
-                }
-                let answer = visitor.request(Method::GET, &echo).send().await.unwrap();
-                assert_eq!(answer.status(), 200);
-                let seen: Value = answer.json().await.unwrap();
-                assert_eq!(seen["remote_user"], name.as_str(), "turn {turn}");
-            }
-        }));
+        walks.push(tokio::spawn(walk(visitor, name, echo, slow)));
     }
     for walk in walks {
         walk.await.unwrap();

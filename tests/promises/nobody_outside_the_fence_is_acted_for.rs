@@ -4,10 +4,9 @@
 use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
 
 use kerbgate::ldap::Change;
+use kerbgate::model::clock::Clock;
 use serde_json::json;
 
 use crate::directory::GUESTS;
@@ -185,8 +184,8 @@ async fn what_happens_to_an_account_counts_within_cache() {
     let sam = accounts_of(&stage, &oid).remove(0);
     let account = dn(GUESTS).child("CN", &sam);
     let session = directory(stage.lab).session().await.unwrap();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let locked = ((now.as_secs() + 11_644_473_600) * 10_000_000).to_string();
+    let now = Clock::System.unix();
+    let locked = ((now + 11_644_473_600) * 10_000_000).to_string();
     for (attribute, value, healthy, code) in [
         ("userAccountControl", DISABLED, ENABLED, "account-disabled"),
         ("accountExpires", EXPIRED, NEVER, "account-expired"),

@@ -1,7 +1,6 @@
 //! For a security officer: whatever goes wrong, and whatever credentials lie around on the machine, an
 //! application sees the person or nobody, never the gateway's own account.
 
-use std::net::TcpListener;
 use std::path::Path;
 
 use crate::guest_opens_kerberos_app::accounts_of;
@@ -202,10 +201,4 @@ pub fn simple_bind(stage: &Stage) {
         "bind = \"kerberos\"",
         "bind = \"simple\"\nbind_name = \"svc-gateway@contoso.test\"\nbind_password_file = \"bind-password\"",
     );
-}
-
-/// A port at which nobody listens.
-pub fn nobody() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
