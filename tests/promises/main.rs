@@ -7,6 +7,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::excessive_nesting,
     clippy::too_many_lines,
     clippy::wildcard_enum_match_arm,
     reason = "a test may stop at the first surprise, says why, and reads as one story"
