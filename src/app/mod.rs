@@ -19,6 +19,7 @@ use futures_util::future::join_all;
 use http::Request;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
+use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::broadcast::error::RecvError;
@@ -73,6 +74,8 @@ pub async fn run(config: Config, ready_file: Option<&Path>) -> Result<(), StartE
     let house = build(&config).await?;
     let stop = CancellationToken::new();
     let bound = Bound::new(&config).await?;
+    // Listened for before anybody is told that we are here: whoever stops us at once is heard, too.
+    let terminate = signal(SignalKind::terminate()).map_err(StartError::one)?;
     bound.announce(ready_file)?;
     let ready = Arc::clone(&house);
     let ops = bound
@@ -110,7 +113,7 @@ pub async fn run(config: Config, ready_file: Option<&Path>) -> Result<(), StartE
         )));
     }
     tracing::info!(applications = config.applications.len(), "serving");
-    asked_to_stop().await;
+    asked_to_stop(terminate).await;
     tracing::info!(
         "stopping: requests may finish within {} s",
         config.listener.drain.as_secs()
@@ -436,14 +439,7 @@ fn published_ports(
     move |host| ports.get(&host.parse::<HostName>().ok()?).copied()
 }
 
-async fn asked_to_stop() {
-    let mut terminate = match signal(SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            tracing::error!(%error, "no signal can be waited for; stopping");
-            return;
-        }
-    };
+async fn asked_to_stop(mut terminate: Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
