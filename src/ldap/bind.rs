@@ -31,8 +31,22 @@ pub enum Bind {
     },
 }
 
-/// What a SASL step comes to; the error is a text for the log.
-pub type Step<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
+/// Whose fault it is that the gateway could not prove who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaslFault {
+    /// No KDC gave a ticket.
+    Kdc,
+    /// The gateway's own keytab.
+    Keytab,
+    /// Anything else, the domain controller included.
+    Other,
+}
+
+/// A SASL step that failed: whose fault, and a text for the log.
+pub type SaslFailure = (SaslFault, String);
+
+/// What a SASL step comes to.
+pub type Step<'a, T> = Pin<Box<dyn Future<Output = Result<T, SaslFailure>> + Send + 'a>>;
 
 /// Where SASL exchanges come from: the Kerberos room, which this one does not know.
 pub trait SaslSource: Send + Sync {
@@ -175,8 +189,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<'_, S> {
         channel_binding: Option<&[u8]>,
     ) -> Result<(), Error> {
         let server = self.server;
-        let sasl = |reason: String| Error::Sasl {
+        let sasl = |(fault, reason): SaslFailure| Error::Sasl {
             server: server.clone(),
+            fault,
             reason,
         };
         let mut exchange = source.begin(server, channel_binding).await.map_err(sasl)?;
@@ -191,7 +206,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<'_, S> {
             }
             token = exchange.step(Some(&message)).await.map_err(sasl)?;
         }
-        Err(sasl(String::from("the exchange does not come to an end")))
+        let endless = String::from("the exchange does not come to an end");
+        Err(sasl((SaslFault::Other, endless)))
     }
 
     /// RFC 4752 3.1: the server offers security layers; we choose none, for TLS protects.
@@ -201,21 +217,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<'_, S> {
         message: &[u8],
     ) -> Result<(), Error> {
         let server = self.server;
-        let sasl = |reason: String| Error::Sasl {
+        let sasl = |(fault, reason): SaslFailure| Error::Sasl {
             server: server.clone(),
+            fault,
             reason,
         };
         let offer = exchange.unwrap(message).await.map_err(sasl)?;
         let [layers, _, _, _] = offer.as_slice() else {
-            return Err(sasl(format!(
-                "the security-layer offer has {} octets",
-                offer.len()
-            )));
+            let reason = format!("the security-layer offer has {} octets", offer.len());
+            return Err(sasl((SaslFault::Other, reason)));
         };
         if layers & 1 == 0 {
-            return Err(sasl(String::from(
-                "the server insists on a SASL security layer inside TLS",
-            )));
+            let reason = String::from("the server insists on a SASL security layer inside TLS");
+            return Err(sasl((SaslFault::Other, reason)));
         }
         let choice = exchange.wrap(&[1, 0, 0, 0]).await.map_err(sasl)?;
         let answer = self.sasl(&choice).await?;

@@ -67,6 +67,8 @@ pub enum Error {
     Sasl {
         /// The domain controller.
         server: HostName,
+        /// Whose fault it is.
+        fault: super::bind::SaslFault,
         /// The Kerberos error.
         reason: String,
     },

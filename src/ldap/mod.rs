@@ -34,6 +34,8 @@ use rustls::ClientConfig;
 
 pub use bind::Bind;
 pub use bind::SaslExchange;
+pub use bind::SaslFailure;
+pub use bind::SaslFault;
 pub use bind::SaslSource;
 pub use bind::Step;
 pub use dn::Dn;

@@ -1,6 +1,7 @@
 //! Why there is no account: like a [`Stop`], but it can be told to every visitor who waited for it.
 
 use crate::ldap;
+use crate::ldap::SaslFault;
 use crate::model::stop::Code;
 use crate::model::stop::Denial;
 use crate::model::stop::Fault;
@@ -48,11 +49,26 @@ impl From<Refusal> for Stop {
 
 impl From<ldap::Error> for Refusal {
     fn from(error: ldap::Error) -> Self {
-        let code = if error.is_connection() {
-            Code::DirectoryUnreachable
-        } else {
-            Code::DirectoryRefused
+        let sasl = match &error {
+            ldap::Error::Sasl { fault, .. } => *fault,
+            ldap::Error::NoServer { .. }
+            | ldap::Error::Unreachable { .. }
+            | ldap::Error::Lost { .. }
+            | ldap::Error::TimedOut { .. }
+            | ldap::Error::Protocol { .. }
+            | ldap::Error::Refused { .. }
+            | ldap::Error::EmptyPassword { .. }
+            | ldap::Error::Setup { .. } => SaslFault::Other,
         };
-        Self::fail(code, Side::Directory, error.to_string())
+        // The bind is made with the gateway's own ticket: what is wrong with that is not the directory's fault.
+        let (code, side) = match sasl {
+            SaslFault::Keytab => (Code::KeytabUnusable, Side::Gateway),
+            SaslFault::Kdc => (Code::KdcUnreachable, Side::Kdc),
+            SaslFault::Other if error.is_connection() => {
+                (Code::DirectoryUnreachable, Side::Directory)
+            }
+            SaslFault::Other => (Code::DirectoryRefused, Side::Directory),
+        };
+        Self::fail(code, side, error.to_string())
     }
 }

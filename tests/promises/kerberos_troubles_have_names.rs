@@ -191,7 +191,7 @@ async fn an_old_keytab_is_named_where_the_directory_needs_it_too() {
     let url = gateway.url("intranet", "/echo");
     let page = emma.open_as("emma@contoso.example", &url).await.unwrap();
     assert_eq!(page.status, 503, "{}", page.body);
-    assert!(gateway.log().contains("keytab"), "{}", gateway.log());
+    assert_eq!(reason(&page), "keytab-unusable", "{}", gateway.log());
     assert_eq!(page.remote_user(), "");
     put(&keytabs.gateway, &keytab);
     heals(&emma, &url).await;
