@@ -450,7 +450,9 @@ mod tests {
             .unwrap_err();
         assert!(
             error.to_string().ends_with(
-                "holds no key of svc-gateway@CONTOSO.TEST, only of svc-other@CONTOSO.TEST"
+                "holds no key of svc-gateway@CONTOSO.TEST, only of svc-other@CONTOSO.TEST; \
+                 for svc-gateway@CONTOSO.TEST, export it again with ktpass \
+                 (Samba: samba-tool domain exportkeytab)"
             ),
             "{error}"
         );
