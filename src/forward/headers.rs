@@ -176,7 +176,9 @@ pub fn wanted_upgrade(headers: &HeaderMap) -> Option<String> {
 
 fn is_managed(name: &HeaderName, identity: &[&HeaderName]) -> bool {
     let plain = dashed(name.as_str());
-    is_reserved(&plain) || identity.iter().any(|ours| dashed(ours.as_str()) == plain)
+    // Dashes replace byte for byte: names of other lengths need no second look.
+    let same = |ours: &str| ours.len() == plain.len() && dashed(ours) == plain;
+    is_reserved(&plain) || identity.iter().any(|ours| same(ours.as_str()))
 }
 
 /// Looks at the first letter first: most of what browsers send ends there.
