@@ -15,8 +15,8 @@ use crate::alone::http;
 use crate::alone::person;
 
 async fn made(delegator: &Delegator, who: &str, wrap: Wrap) -> NegotiateToken {
-    let made = delegator.negotiate(&person(who), &http("intranet"), wrap, None);
-    made.await.unwrap()
+    let (who, spn) = (person(who), http("intranet"));
+    delegator.negotiate(&who, &spn, wrap, None).await.unwrap()
 }
 
 /// Whom Apache sees, and its proof.

@@ -35,6 +35,7 @@ use crate::model::body::full;
 use crate::model::stop::Code;
 
 mod identity;
+mod send;
 
 /// Requests, each with the number of the connection it came on. Numbers, not client ports: the kernel
 /// gives a port out again soon after its connection has gone.
@@ -592,7 +593,7 @@ async fn a_certificate_that_does_not_verify_gets_nothing() {
     let tls = listener::tls::server_config(Arc::new(certificates)).unwrap();
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = socket.local_addr().unwrap().port();
-    let service = |_, _| async { Response::new(full("secure")) };
+    let service = |_| async { Response::new(full("secure")) };
     let stop = CancellationToken::new();
     let settings = listener::Settings::default();
     tokio::spawn(listener::run(socket, settings, Some(tls), service, stop));
