@@ -244,12 +244,15 @@ fn kerberos_sso(section: &Section<'_>, backends: &[Backend]) -> Option<KerberosS
     let send = section.choice(
         "send",
         &[
-            ("preemptive", SendToken::Preemptive),
+            ("each-request", SendToken::EachRequest),
+            ("each-connection", SendToken::EachConnection),
+            ("learn", SendToken::Learn),
             ("on-challenge", SendToken::OnChallenge),
         ],
     );
     let wrap = section.choice("wrap", &[("spnego", Wrap::Spnego), ("raw", Wrap::Raw)]);
     let mutual = section.flag("mutual", true);
+    let channel_binding = section.flag("channel_binding", true);
     section.finish();
     let template = template?;
     let spns: Result<Vec<Spn>, _> = backends
@@ -262,9 +265,10 @@ fn kerberos_sso(section: &Section<'_>, backends: &[Backend]) -> Option<KerberosS
     match spns {
         Ok(spns) => Some(KerberosSso {
             spns,
-            send: send.unwrap_or(SendToken::Preemptive),
+            send: send.unwrap_or(SendToken::EachRequest),
             wrap: wrap.unwrap_or(Wrap::Spnego),
             mutual,
+            channel_binding,
         }),
         Err(error) => {
             section.mistake("spn", &format!("{error}; wanted: {WANTED}"));
