@@ -519,6 +519,7 @@ mod tests {
         let source = Source {
             path: PathBuf::from("k.toml"),
             text: text.to_owned(),
+            named: Named::default(),
         };
         let table = source.parse(&mistakes);
         let root = Section::root(&source, &table, &mistakes);
