@@ -2,7 +2,6 @@
 //! nobody at work notices either.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
@@ -13,7 +12,6 @@ use serde_json::Value;
 
 use crate::alone::replace;
 use crate::lab::Gateway;
-use crate::lab::PrivateLab;
 use crate::lab::Stage;
 use crate::lab::eventually;
 use crate::visitor::Speaks;
@@ -103,18 +101,31 @@ impl Crowd {
     }
 }
 
-/// A stage whose certificate lies in its own folder, behind a link as Kubernetes lays them.
+/// A stage whose certificate lies in its own folder, behind a link as Kubernetes lays them; `two` is
+/// another, by the same authority.
 fn with_own_certificate(stage: &Stage) {
     let facts = &stage.lab.facts;
     let (chain, key) = (&facts.gateway_certificate, &facts.gateway_key);
-    for (folder, chain, key) in [
-        ("one", chain, key),
-        ("two", &facts.second_certificate, &facts.second_key),
-    ] {
+    for folder in ["one", "two"] {
         fs::create_dir(stage.path(folder)).unwrap();
-        fs::copy(chain, stage.path(folder).join("chain.pem")).unwrap();
-        fs::copy(key, stage.path(folder).join("key.pem")).unwrap();
     }
+    fs::copy(chain, stage.path("one/chain.pem")).unwrap();
+    fs::copy(key, stage.path("one/key.pem")).unwrap();
+    let authority = fs::read_to_string(facts.ca.with_extension("key")).unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "Kerbgate lab CA");
+    let authority = rcgen::KeyPair::from_pem(&authority).unwrap();
+    let issuer = rcgen::Issuer::new(params, authority);
+    let names = ["login", "wiki", "intranet", "timesheet", "other"];
+    let names = names.map(|name| format!("{name}.localhost")).to_vec();
+    let fresh = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(names).unwrap();
+    let signed = params.signed_by(&fresh, &issuer).unwrap();
+    fs::write(stage.path("two/chain.pem"), signed.pem()).unwrap();
+    fs::write(stage.path("two/key.pem"), fresh.serialize_pem()).unwrap();
     std::os::unix::fs::symlink("one", stage.path("..data")).unwrap();
     for (file, old) in [("chain.pem", chain), ("key.pem", key)] {
         std::os::unix::fs::symlink(format!("..data/{file}"), stage.path(file)).unwrap();
@@ -141,14 +152,6 @@ async fn shown(stage: &Stage) -> Vec<u8> {
 async fn people_at_work_notice_nothing() {
     let stage = Stage::new().await;
     with_own_certificate(&stage);
-    let keytab = stage.path("gateway.keytab");
-    let theirs = stage.lab.facts.keytabs.gateway.clone();
-    replace(&keytab, &fs::read(&theirs).unwrap());
-    stage.replace(
-        "kerbgate.toml",
-        &theirs.display().to_string(),
-        &keytab.display().to_string(),
-    );
     let mut scene = Scene::new(stage).await;
     let first = shown(&scene.stage).await;
     let crowd = Crowd::at_work(&scene, &["wiki", "intranet", "timesheet"]);
@@ -171,11 +174,194 @@ async fn people_at_work_notice_nothing() {
         now = next(&scene.gateway, now).await;
         let url = url.parse().unwrap();
         let gone = scene.guest.once(Method::GET, &url, None).await.unwrap();
-        assert_eq!(gone.status, 421, "{}", gone.body);
+        assert_eq!(gone.status, 404, "{}", gone.body);
         // The certificates change, by a link that leads elsewhere.
         swap(stage, if round % 2 == 0 { "two" } else { "one" });
         now = next(&scene.gateway, now).await;
         assert_eq!(shown(stage).await == first, round % 2 == 1, "{round}");
     }
     crowd.go_home().await;
+}
+
+#[tokio::test]
+async fn a_wrong_change_is_refused_whole_and_by_name() {
+    let stage = Stage::new().await;
+    with_own_certificate(&stage);
+    let keytab = stage.path("gateway.keytab");
+    let theirs = stage.lab.facts.keytabs.gateway.clone();
+    replace(&keytab, &fs::read(&theirs).unwrap());
+    let theirs = theirs.display().to_string();
+    stage.replace("kerbgate.toml", &theirs, "gateway.keytab");
+    stage.append("kerbgate.toml", "logo = \"logo.svg\"\n");
+    replace(&stage.path("logo.svg"), LOGO);
+    let mut scene = Scene::new(stage).await;
+    let stage = &scene.stage;
+    let first = shown(stage).await;
+    let before = generation(&scene.gateway).await;
+    let wiki = fs::read(stage.path("apps/wiki.toml")).unwrap();
+    let other = String::from_utf8(wiki.clone()).unwrap();
+    let other = other.replace("//wiki.localhost", "//other.localhost");
+    let wrong: [(&str, &[u8], &str); 6] = [
+        ("apps/wiki.toml", b"nmae = \"Wiki\"\n", "wiki.toml:1: nmae"),
+        (
+            "one/key.pem",
+            &fs::read(stage.path("two/key.pem")).unwrap(),
+            "does not belong",
+        ),
+        ("one/chain.pem", b"nothing", "chain.pem"),
+        ("gateway.keytab", b"nothing", "gateway.keytab"),
+        ("logo.svg", b"nothing", "pages.logo"),
+        (
+            "kerbgate.toml",
+            &tampered(
+                stage,
+                "issuer = \"https",
+                "issuer = \"https://nobody.localhost:1",
+            ),
+            "issuer",
+        ),
+    ];
+    for (file, text, named) in wrong {
+        let sound = fs::read(stage.path(file)).unwrap();
+        // A sound change at the same time does not come in either.
+        replace(&stage.path("apps/other.toml"), other.as_bytes());
+        replace(&stage.path(file), text);
+        scene.gateway.process.signal("HUP");
+        let why = refused(&scene.gateway).await;
+        assert!(why.contains(named), "{file}: {named:?} is not in {why}");
+        let now = configuration(&scene.gateway).await;
+        assert_eq!(now["generation"], before, "{file}: {now}");
+        for (app, status) in [("wiki", 200), ("intranet", 200), ("other", 404)] {
+            let url = scene.gateway.url(app, "/echo").parse().unwrap();
+            let answer = scene.guest.once(Method::GET, &url, None).await.unwrap();
+            assert_eq!(answer.status, status, "{file}, {app}: {}", answer.body);
+        }
+        assert_eq!(shown(stage).await, first, "{file}");
+        // Mended without a word: seen by itself.
+        replace(&stage.path(file), &sound);
+        fs::remove_file(stage.path("apps/other.toml")).unwrap();
+        eventually("the mended configuration is accepted", async || {
+            configuration(&scene.gateway).await["refused"].is_null()
+        })
+        .await;
+        assert_eq!(generation(&scene.gateway).await, before, "{file}");
+    }
+    let log = scene.gateway.log();
+    let audit = |event: &str| {
+        let mut lines = log
+            .lines()
+            .filter(|line| line.contains("\"target\":\"audit\""));
+        lines.any(|line| line.contains(event))
+    };
+    assert!(audit("configuration-refused"), "{log}");
+}
+
+/// The boot file with a piece replaced.
+fn tampered(stage: &Stage, old: &str, new: &str) -> Vec<u8> {
+    let text = fs::read_to_string(stage.path("kerbgate.toml")).unwrap();
+    assert!(text.contains(old), "{text}");
+    text.replacen(old, new, 1).into_bytes()
+}
+
+const LOGO: &[u8] = b"<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1 1\"/>";
+
+#[tokio::test]
+async fn what_needs_a_restart_is_named_and_holds_nothing_back() {
+    let mut scene = Scene::new(Stage::new().await).await;
+    let stage = &scene.stage;
+    let before = generation(&scene.gateway).await;
+    stage.replace("kerbgate.toml", "\"state\"", "\"elsewhere\"");
+    stage.replace("apps/wiki.toml", "name = \"Wiki\"", "name = \"Library\"");
+    next(&scene.gateway, before).await;
+    let said = configuration(&scene.gateway).await;
+    assert_eq!(said["needs_restart"][0], "gateway.state_dir", "{said}");
+    assert!(!stage.path("elsewhere").exists());
+    let url = scene.gateway.url("wiki", "/echo").parse().unwrap();
+    let answer = scene.guest.once(Method::GET, &url, None).await.unwrap();
+    assert_eq!(answer.status, 200, "the session is known: {}", answer.body);
+}
+
+#[tokio::test]
+async fn who_is_shut_out_is_out_at_the_next_request() {
+    let mut scene = Scene::new(Stage::new().await).await;
+    let before = generation(&scene.gateway).await;
+    let arrived = scene.wiki.requests().await;
+    let slow = scene.gateway.url("wiki", "/slow?ms=3000").parse().unwrap();
+    let open = tokio::spawn(scene.guest.request(Method::GET, &slow).send());
+    eventually("the request is at the backend", async || {
+        scene.wiki.requests().await > arrived
+    })
+    .await;
+    let stage = &scene.stage;
+    stage.replace(
+        "apps/wiki.toml",
+        "role = \"Wiki.User\"",
+        "role = \"Nobody\"",
+    );
+    fs::remove_file(stage.path("apps/intranet.toml")).unwrap();
+    scene.gateway.process.signal("HUP");
+    next(&scene.gateway, before).await;
+    for (app, status) in [("wiki", 403), ("intranet", 404), ("timesheet", 200)] {
+        let url = scene.gateway.url(app, "/echo").parse().unwrap();
+        let answer = scene.guest.once(Method::GET, &url, None).await.unwrap();
+        assert_eq!(answer.status, status, "{app}: {}", answer.body);
+    }
+    let answer = open.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200, "what was let in is finished");
+    assert_eq!(answer.text().await.unwrap(), "slow\n");
+}
+
+/// Open descriptors, and resident memory in kB.
+fn spent(pid: u32) -> (usize, u64) {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let digits = line.unwrap().trim().trim_end_matches(" kB");
+    (open, digits.parse().unwrap())
+}
+
+#[tokio::test]
+async fn what_is_no_longer_used_is_given_back() {
+    let mut scene = Scene::new(Stage::new().await).await;
+    let pid = scene.gateway.process.pid();
+    let wiki = fs::read_to_string(scene.stage.path("apps/wiki.toml")).unwrap();
+    let boot = fs::read_to_string(scene.stage.path("kerbgate.toml")).unwrap();
+    let mut now = generation(&scene.gateway).await;
+    let mut first = (0, 0);
+    for round in 0..60 {
+        let owner = format!("owner = \"round{round}@contoso.example\"\n{wiki}");
+        replace(&scene.stage.path("apps/wiki.toml"), owner.as_bytes());
+        // The issuer, the directory and the forwarder are made anew as well.
+        let other = format!("{boot}\n[backends]\nca_file = \"ca{}.pem\"\n", round % 2);
+        let other = other.replace(
+            "[issuer]",
+            &format!("[issuer]\nskew = \"{}s\"", round % 2 + 60),
+        );
+        let other = other.replace(
+            "[directory]",
+            &format!("[directory]\nconnect = \"{}s\"", round % 2 + 3),
+        );
+        for file in ["ca0.pem", "ca1.pem"] {
+            fs::copy(&scene.stage.lab.facts.ca, scene.stage.path(file)).unwrap();
+        }
+        replace(&scene.stage.path("kerbgate.toml"), other.as_bytes());
+        scene.gateway.process.signal("HUP");
+        now = next(&scene.gateway, now).await;
+        for app in ["wiki", "intranet"] {
+            let url = scene.gateway.url(app, "/echo").parse().unwrap();
+            let answer = scene.guest.once(Method::GET, &url, None).await.unwrap();
+            assert_eq!(answer.status, 200, "{app}: {}", answer.body);
+        }
+        if round == 20 {
+            first = spent(pid);
+        }
+    }
+    let mut last = spent(pid);
+    eventually("what is no longer used is closed", async || {
+        spent(pid).0 <= first.0 + 4
+    })
+    .await;
+    last.0 = spent(pid).0;
+    assert!(last.1 < first.1 + 8 * 1024, "{first:?} then {last:?}");
+    eprintln!("after 20 changes {first:?}, after 60 {last:?}");
 }
