@@ -50,7 +50,7 @@ pub(super) struct Generation {
     pub(super) issuer: Arc<Tended>,
     pub(super) delegator: Option<Delegator>,
     pub(super) ports: Ports,
-    applications: HashMap<AppId, Arc<Application>>,
+    pub(super) applications: HashMap<AppId, Arc<Application>>,
     /// Ends the work beside this generation's requests.
     _tidy: DropGuard,
 }

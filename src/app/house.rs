@@ -179,6 +179,8 @@ impl House {
         self.ports.store(Arc::new(next.ports.clone()));
         self.parts.store(Arc::new(Parts::of(&next)));
         let old = self.pipeline.swap(Arc::clone(&next.pipeline));
+        let published: Vec<_> = next.applications.values().cloned().collect();
+        next.pipeline.forwarder.keep_only(&published);
         let mut older = locked(&self.older);
         older.retain(|one| one.strong_count() > 0);
         older.push(Arc::downgrade(&old));
@@ -370,6 +372,7 @@ fn keep_what_cannot_change(config: &mut Config, running: &Config) -> Vec<&'stati
         &mut new.runtime_dir,
         &old.runtime_dir,
     );
+    keep(all, "gateway.workers", &mut new.workers, &old.workers);
     let (new, old) = (&mut config.listener, &running.listener);
     keep(all, "listener.https", &mut new.https, &old.https);
     keep(all, "listener.http", &mut new.http, &old.http);

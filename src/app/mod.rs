@@ -10,6 +10,7 @@
 //! | `house.rs` | the generation in use, and how the next takes its place |
 //! | `watch.rs` | when the configuration is read again |
 //! | `sockets.rs`, `supervisor.rs` | what comes from the service manager, and what it is told |
+//! | `workers.rs` | the threads that serve clients |
 //! | `ops.rs` | health and readiness |
 
 mod generation;
@@ -19,6 +20,7 @@ mod ports;
 mod sockets;
 mod supervisor;
 mod watch;
+pub mod workers;
 
 use std::fs;
 use std::io;
@@ -45,6 +47,7 @@ use crate::app::house::House;
 use crate::app::ops::State;
 use crate::app::sockets::Sockets;
 use crate::app::supervisor::Pulse;
+use crate::app::workers::Workers;
 use crate::config::Config;
 use crate::listener;
 use crate::listener::redirect::to_https;
@@ -100,10 +103,12 @@ pub async fn run(config: Config, file: &Path, ready_file: Option<&Path>) -> Resu
     } = Signals::new()?;
     sockets.announce(ready_file)?;
     let stop = CancellationToken::new();
-    let (serving, ops) = serve(&house, sockets, &stop)?;
+    let workers = Workers::start(config.gateway.workers).map_err(StartError::one)?;
+    let (serving, ops) = serve(&house, sockets, &workers, &stop)?;
     let watching = tokio::spawn(watch::serve(Arc::clone(&house), file.to_owned(), hangup));
     let pulse = Pulse::default();
     if let Some(every) = supervisor::watch_over(pulse.clone()) {
+        workers.each(|| pulse.clone().beat(every));
         tokio::spawn(pulse.beat(every));
     }
     supervisor::ready("serving");
@@ -122,6 +127,7 @@ pub async fn run(config: Config, file: &Path, ready_file: Option<&Path>) -> Resu
     if !watch::unless_asked_again(ending, &mut terminate, &mut interrupt).await {
         tracing::warn!("asked to stop again: open requests are cut");
     }
+    drop(workers);
     watch::at_most(CLOSING, house.close()).await;
     for one in ops {
         one.abort();
@@ -153,28 +159,31 @@ type Tasks = Vec<JoinHandle<()>>;
 fn serve(
     house: &Arc<House>,
     sockets: Sockets,
+    workers: &Workers,
     stop: &CancellationToken,
 ) -> Result<(Tasks, Tasks), StartError> {
     let tls = server_config(Arc::clone(&house.certificates)).map_err(StartError::one)?;
     let mut serving = Vec::new();
     for socket in sockets.https {
-        let house = Arc::clone(house);
-        let (limits, tls) = (house.limits.clone(), Some(Arc::clone(&tls)));
-        let service = move |request: Request<Incoming>| house.pipeline().handle(request);
-        let socket = TcpListener::from_std(socket).map_err(StartError::one)?;
-        let run = listener::run(socket, limits, tls, service, stop.clone());
-        serving.push(tokio::spawn(run));
+        let served = workers.serve(&socket, |socket| {
+            let house = Arc::clone(house);
+            let (limits, tls) = (house.limits.clone(), Some(Arc::clone(&tls)));
+            let service = move |request: Request<Incoming>| house.pipeline().handle(request);
+            listener::run(socket, limits, tls, service, stop.clone())
+        });
+        serving.extend(served.map_err(StartError::one)?);
     }
     for socket in sockets.http {
-        let house = Arc::clone(house);
-        let limits = house.limits.clone();
-        let redirect = move |request: Request<Incoming>| {
-            let answer = to_https(&request, |host| house.port(host));
-            async move { answer }
-        };
-        let socket = TcpListener::from_std(socket).map_err(StartError::one)?;
-        let run = listener::run(socket, limits, None, redirect, stop.clone());
-        serving.push(tokio::spawn(run));
+        let served = workers.serve(&socket, |socket| {
+            let house = Arc::clone(house);
+            let limits = house.limits.clone();
+            let redirect = move |request: Request<Incoming>| {
+                let answer = to_https(&request, |host| house.port(host));
+                async move { answer }
+            };
+            listener::run(socket, limits, None, redirect, stop.clone())
+        });
+        serving.extend(served.map_err(StartError::one)?);
     }
     let mut ops = Vec::new();
     for socket in sockets.ops {

@@ -258,8 +258,7 @@ impl Authn {
         let found = inner.sessions.find(&head.headers, &app.host).await?;
         let (code, why) = match found {
             Found::Live(live, standing) => {
-                let origin = answer::origin(&app.published_url);
-                if fetch::is_foreign(head, &origin) {
+                if fetch::is_foreign(head, || answer::origin(&app.published_url)) {
                     let site = fetch::text(&head.headers, "origin").unwrap_or("another site");
                     let detail = format!("from {}", crate::oidc::error::bounded(site));
                     return Err(Stop::deny(Code::ForeignOrigin, detail));

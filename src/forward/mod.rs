@@ -24,6 +24,7 @@ pub mod negotiate;
 pub mod pool;
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Weak;
@@ -84,7 +85,7 @@ pub struct Exchange<'a> {
     /// Whose connections may carry it.
     pub partition: Partition,
     /// Headers that say who came.
-    pub identity: Vec<(HeaderName, HeaderValue)>,
+    pub identity: &'a [(HeaderName, HeaderValue)],
 }
 
 /// A backend's answer.
@@ -148,6 +149,20 @@ impl Forwarder {
     /// Ends the waiting connections of all sessions.
     pub fn evict_all(&self) {
         self.pool.evict_all();
+    }
+
+    /// Forgets the servers of applications that are published no more, or elsewhere, and ends the
+    /// connections that wait for them; those in use are finished.
+    pub fn keep_only(&self, applications: &[Arc<Application>]) {
+        let backends: HashMap<_, _> = applications.iter().map(|a| (&a.id, &a.backends)).collect();
+        self.groups.rcu(|groups| {
+            let mut groups = HashMap::clone(groups);
+            groups.retain(|id, group| backends.get(id) == Some(&&group.backends));
+            groups
+        });
+        let groups = self.groups.load();
+        let known: HashSet<u64> = groups.values().flat_map(|group| group.ids()).collect();
+        self.pool.keep_only(|id| known.contains(&id));
     }
 
     /// How many connections wait for their next request.
@@ -336,7 +351,7 @@ impl<'a> Draft<'a> {
                 .map_err(|_| Error::Misconfigured(application.id.to_string()))?;
             headers.insert(header::HOST, host);
         }
-        for (name, value) in &exchange.identity {
+        for (name, value) in exchange.identity {
             headers.insert(name.clone(), value.clone());
         }
         Ok(Self {

@@ -232,9 +232,13 @@ async fn secure<S, F>(
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let handshake = tokio::time::timeout(settings.handshake, tls.accept(stream));
+    let too_late = async {
+        ends.stop.cancelled().await;
+        tokio::time::sleep(connection::FIRST).await;
+    };
     let stream = tokio::select! {
         biased;
-        () = ends.stop.cancelled() => return,
+        () = too_late => return,
         done = handshake => match done {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {

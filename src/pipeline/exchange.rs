@@ -55,11 +55,11 @@ struct Issued {
 }
 
 /// Sends `request` with `credential` and returns the answer.
-pub(super) async fn send(
+pub(super) async fn send<'a>(
     forwarder: &Forwarder,
     request: Request<Body>,
-    outbound: Outbound<'_>,
-    credential: &BackendCredential,
+    outbound: Outbound<'a>,
+    credential: &'a BackendCredential,
 ) -> Result<Response<Body>, Stop> {
     let Some(negotiate) = credential.negotiate() else {
         let answer = forwarder
@@ -88,11 +88,11 @@ pub(super) async fn send(
     conclude(sent?, issued, negotiate).await
 }
 
-async fn negotiated(
+async fn negotiated<'a>(
     forwarder: &Forwarder,
     request: Request<Body>,
-    outbound: Outbound<'_>,
-    credential: &BackendCredential,
+    outbound: Outbound<'a>,
+    credential: &'a BackendCredential,
     negotiate: &Negotiate,
 ) -> (Result<Answer, Error>, Option<Issued>) {
     let issued = Mutex::new(None);
@@ -179,7 +179,7 @@ async fn conclude(
 }
 
 impl<'a> Outbound<'a> {
-    fn exchange(&self, credential: &BackendCredential) -> Exchange<'a> {
+    fn exchange(&self, credential: &'a BackendCredential) -> Exchange<'a> {
         let partition = match credential.negotiate() {
             Some(negotiate) => Partition::Session(SessionKey {
                 session: *self.session.as_bytes(),

@@ -246,14 +246,15 @@ async fn a_wrong_change_is_refused_whole_and_by_name() {
         .await;
         assert_eq!(generation(&scene.gateway).await, before, "{file}");
     }
-    let log = scene.gateway.log();
-    let audit = |event: &str| {
-        let mut lines = log
+    let process = &scene.gateway.process;
+    eventually("the refusals are in the audit lines", async || {
+        let log = process.log();
+        let mut audit = log
             .lines()
             .filter(|line| line.contains("\"target\":\"audit\""));
-        lines.any(|line| line.contains(event))
-    };
-    assert!(audit("configuration-refused"), "{log}");
+        audit.any(|line| line.contains("configuration-refused"))
+    })
+    .await;
 }
 
 /// The boot file with a piece replaced.

@@ -51,6 +51,7 @@ mod overage_asks_graph;
 mod predecessors_accounts_are_adopted;
 mod relay;
 mod restart_and_stop;
+mod sockets_come_from_systemd;
 mod store_troubles;
 mod the_gateway_never_appears_as_itself;
 mod two_gateways_make_one_account;

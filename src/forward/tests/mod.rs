@@ -146,7 +146,7 @@ async fn send(
         target: &target,
         client: "192.0.2.7".parse().unwrap(),
         partition,
-        identity: Vec::new(),
+        identity: &[],
     };
     forwarder.send(exchange, credential, request).await
 }
@@ -456,7 +456,7 @@ async fn the_backend_gets_what_was_authorized_and_who_came() {
         target: &target,
         client: "192.0.2.7".parse().unwrap(),
         partition: Partition::Anonymous,
-        identity: vec![(
+        identity: &[(
             HeaderName::from_static("x-user"),
             HeaderValue::try_from(&long).unwrap(),
         )],
