@@ -238,9 +238,10 @@ async fn watch<C: Connection>(
             }
             why = overdue => {
                 tracing::debug!(?why, "connection overdue");
-                if why != Overdue::Idle || leaving.is_some() {
+                if why != Overdue::Idle || (leaving.is_some() && !awaited) {
                     return Ended::Overdue(why);
                 }
+                awaited = false;
                 connection.as_mut().wind_down();
                 leaving = Some(Instant::now() + GOODBYE);
             }

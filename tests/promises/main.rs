@@ -14,6 +14,7 @@
 )]
 
 mod a_sign_in_belongs_to_one_browser;
+mod a_stop_is_orderly;
 mod alone;
 mod api_clients_bring_tokens;
 mod backend_answers_are_made_ours;
