@@ -144,6 +144,12 @@ impl House {
         files
     }
 
+    /// Where the store is.
+    pub(super) async fn state_dir(&self) -> PathBuf {
+        let current = self.current.lock().await;
+        current.config.gateway.state_dir.clone()
+    }
+
     /// The folder of applications' files.
     pub(super) async fn applications(&self) -> PathBuf {
         let current = self.current.lock().await;

@@ -45,7 +45,8 @@ const CERTIFICATES_BEFORE: i64 = 14 * 86_400;
 /// Reloads `house` from the file in `path` whenever there is reason to. Never returns.
 pub(super) async fn serve(house: Arc<House>, path: PathBuf, mut hangup: Signal) {
     let (sender, mut news) = mpsc::channel(1);
-    let mut folders = Folders::new(sender);
+    // Where the store is written all the time only the slow look looks.
+    let mut folders = Folders::new(sender, house.state_dir().await);
     let mut seen = Look::at(&house, &path).await;
     folders.follow(&seen);
     let mut certificates = Instant::now();
@@ -56,7 +57,7 @@ pub(super) async fn serve(house: Arc<House>, path: PathBuf, mut hangup: Signal) 
         }
         let asked = tokio::select! {
             heard = hangup.recv() => heard.is_some(),
-            _ = news.recv() => false,
+            () = rested(&mut news) => false,
             () = sleep(SLOW_LOOK) => false,
         };
         let before = Look::at(&house, &path).await;
@@ -87,6 +88,14 @@ pub(super) async fn serve(house: Arc<House>, path: PathBuf, mut hangup: Signal) 
         seen = now.with_new_names(named);
         folders.follow(&seen);
     }
+}
+
+/// News, but not more often than a look is worth: something else may be written beside our files all the time.
+async fn rested(news: &mut mpsc::Receiver<()>) {
+    if news.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+    sleep(REST / 3).await;
 }
 
 async fn at_rest(house: &House, path: &Path, mut last: Look, seen: &Look) {
@@ -178,20 +187,25 @@ fn applications(folder: &Path) -> Vec<PathBuf> {
 /// The folders in which something may happen, followed by the kernel.
 struct Folders {
     watcher: Option<RecommendedWatcher>,
+    never: PathBuf,
     followed: BTreeSet<PathBuf>,
 }
 
 impl Folders {
-    fn new(news: mpsc::Sender<()>) -> Self {
+    fn new(news: mpsc::Sender<()>, never: PathBuf) -> Self {
         // Only that there are news counts: one waiting message stands for all.
-        let made = notify::recommended_watcher(move |_: notify::Result<notify::Event>| {
-            news.try_send(()).ok();
+        let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading is no change, and we read.
+            if !event.is_ok_and(|event| event.kind.is_access()) {
+                news.try_send(()).ok();
+            }
         });
         if let Err(error) = &made {
             tracing::warn!(%error, "files cannot be watched; changes are looked for now and then");
         }
         Self {
             watcher: made.ok(),
+            never,
             followed: BTreeSet::new(),
         }
     }
@@ -210,7 +224,11 @@ impl Folders {
                 .filter_map(|file| file.parent().map(Path::to_owned))
                 .collect::<Vec<_>>()
         };
-        let wanted: BTreeSet<PathBuf> = files.flat_map(folders).collect();
+        let mut wanted: BTreeSet<PathBuf> = files.flat_map(folders).collect();
+        wanted.remove(&self.never);
+        if let Ok(real) = fs::canonicalize(&self.never) {
+            wanted.remove(&real);
+        }
         for folder in self.followed.difference(&wanted) {
             drop(watcher.unwatch(folder));
         }
