@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderName;
 use url::Url;
 
+use crate::config::prints::Prints;
 use crate::config::reader::Hosts;
 use crate::config::reader::Mistake;
 use crate::config::reader::Mistakes;
@@ -32,7 +33,12 @@ use crate::model::names::Spn;
 
 /// Reads all `files`; an unsound file is noted in `mistakes` and left out.
 #[must_use]
-pub fn load(files: &[PathBuf], hosts: &Hosts, mistakes: &Mistakes) -> Vec<Application> {
+pub fn load(
+    files: &[PathBuf],
+    hosts: &Hosts,
+    mistakes: &Mistakes,
+    prints: &mut Prints,
+) -> Vec<Application> {
     files
         .iter()
         .filter_map(|file| {
@@ -54,6 +60,7 @@ pub fn load(files: &[PathBuf], hosts: &Hosts, mistakes: &Mistakes) -> Vec<Applic
             let root = Section::root(&source, &table, mistakes);
             let app = application(id.ok(), &root, hosts);
             root.finish();
+            prints.application(file, table.get_ref(), source.named());
             app
         })
         .collect()

@@ -5,6 +5,7 @@
 //! written before it has succeeded.
 
 pub mod applications;
+pub mod prints;
 pub mod reader;
 pub mod sections;
 
@@ -13,6 +14,7 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::config::prints::Prints;
 use crate::config::reader::Mistake;
 use crate::config::reader::Mistakes;
 use crate::config::reader::Section;
@@ -31,7 +33,7 @@ use crate::model::application::Guests;
 use crate::model::application::Sso;
 
 /// Everything the gateway is told from outside, complete and checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Where the gateway itself lives.
     pub gateway: Gateway,
@@ -55,6 +57,8 @@ pub struct Config {
     pub log: Log,
     /// The published applications.
     pub applications: Vec<Application>,
+    /// What it was read from.
+    pub prints: Prints,
 }
 
 /// Loads and checks `path` and the applications' files it names.
@@ -87,11 +91,13 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     let pages = sections::pages(&root.section("pages"));
     let log = sections::log(&root.section("log"));
     root.finish();
+    let mut prints = Prints::default();
+    prints.boot(source.path(), table.get_ref(), source.named());
 
     let folder = gateway.as_ref().map(|gateway| gateway.applications.clone());
     let applications = folder.map(|folder| {
         let files = application_files(&folder, mistakes);
-        applications::load(&files, &hosts, mistakes)
+        applications::load(&files, &hosts, mistakes, &mut prints)
     });
     let config = Config {
         gateway: gateway?,
@@ -105,6 +111,7 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
         pages,
         log,
         applications: applications?,
+        prints,
     };
     check_together(&config, source, mistakes);
     Some(config)

@@ -29,6 +29,7 @@ pub mod negotiate;
 pub mod pool;
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Weak;
@@ -154,6 +155,20 @@ impl Forwarder {
     /// Ends the waiting connections of all sessions.
     pub fn evict_all(&self) {
         self.pool.evict_all();
+    }
+
+    /// Forgets the servers of applications that are published no more, or elsewhere, and ends the
+    /// connections that wait for them; those in use are finished.
+    pub fn keep_only(&self, applications: &[Arc<Application>]) {
+        let backends: HashMap<_, _> = applications.iter().map(|a| (&a.id, &a.backends)).collect();
+        self.groups.rcu(|groups| {
+            let mut groups = HashMap::clone(groups);
+            groups.retain(|id, group| backends.get(id) == Some(&&group.backends));
+            groups
+        });
+        let groups = self.groups.load();
+        let known: HashSet<u64> = groups.values().flat_map(|group| group.ids()).collect();
+        self.pool.keep_only(|id| known.contains(&id));
     }
 
     /// How many connections wait for their next request.

@@ -305,6 +305,18 @@ impl Pool {
         }
     }
 
+    /// Ends the waiting connections to backends that are not among the `known` ones.
+    pub fn keep_only(&self, known: impl Fn(u64) -> bool) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for slot in shard.values_mut() {
+                let gone = slot.waiting.extract_if(|key, _| !known(key.backend));
+                let closed: usize = gone.map(|(_, waiting)| waiting.len()).sum();
+                self.waiting.fetch_sub(closed, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Ends connections that waited too long, and forgets sessions without any.
     pub fn sweep(&self) {
         for shard in &self.shards {

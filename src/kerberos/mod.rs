@@ -54,6 +54,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use libgssapi::context::ClientCtx;
@@ -325,6 +326,27 @@ impl Delegator {
     pub async fn probe_kdcs(&self) -> Vec<KdcStatus> {
         self.inner.kdcs.probe().await;
         self.inner.kdcs.status()
+    }
+
+    /// True when both are one room, with the same tickets.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Another room with other settings has been started in this process and serves from now on: the
+    /// process's `krb5.conf` is that room's. Tickets of requests still open here come from there.
+    pub fn retire(&self) {
+        self.inner.kdcs.retired.store(true, Ordering::Release);
+    }
+
+    /// Takes `krb5.conf` back: the other room does not serve after all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn resume(&self) -> Result<(), Error> {
+        self.inner.kdcs.retired.store(false, Ordering::Release);
+        self.inner.kdcs.rewrite(true)
     }
 
     /// What the room is doing.
