@@ -47,6 +47,7 @@ use crate::model::names::HostName;
 use crate::oidc::Issuer;
 use crate::pages::Pages;
 use crate::pipeline::Pipeline;
+use crate::pipeline::admission::Admission;
 use crate::route::Routes;
 use crate::sso::Sso;
 use crate::sso::assertion::Signer;
@@ -193,7 +194,14 @@ async fn build(config: &Config) -> Result<Arc<House>, StartError> {
         clock,
     });
     let mapped_groups = config.mapping.iter().flat_map(|mapping| &mapping.groups);
+    let admission = Admission::new(
+        config.listener.forwarded.clone(),
+        config.addresses.clone(),
+        &config.rates.requests,
+        &applications,
+    );
     let pipeline = Pipeline {
+        admission,
         routes: Routes::new(config.gateway.sign_in_host.clone(), applications),
         authn,
         authz: Authz::new(

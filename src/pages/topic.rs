@@ -29,6 +29,8 @@ pub(super) enum Topic {
     Busy,
     NoAccess,
     NoGuests,
+    NotFromHere,
+    TooFast,
     OtherOrganization,
     AccessUnknown,
     ForeignOrigin,
@@ -72,7 +74,11 @@ pub(super) enum Helper {
 impl Topic {
     pub(super) const fn of(code: Code) -> Self {
         match code {
-            Code::BadRequest | Code::ClientGone | Code::TargetRefused => Self::RequestUnclear,
+            Code::BadRequest | Code::ClientGone | Code::TargetRefused | Code::ForwardedRefused => {
+                Self::RequestUnclear
+            }
+            Code::AddressDenied => Self::NotFromHere,
+            Code::TooManyRequests | Code::TooManyConcurrent => Self::TooFast,
             Code::HostUnknown | Code::PathUnknown => Self::NothingHere,
             Code::HostMismatch => Self::WrongHost,
             Code::MethodRefused | Code::UpgradeRefused => Self::NotPossible,
@@ -127,7 +133,7 @@ impl Topic {
             Code::BackendUnreachable | Code::BackendTls | Code::BackendProtocol => {
                 Self::ApplicationDown
             }
-            Code::BackendTimeout => Self::ApplicationSlow,
+            Code::BackendTimeout | Code::TotalTimeout => Self::ApplicationSlow,
             Code::Internal => Self::Internal,
         }
     }
@@ -146,6 +152,7 @@ impl Topic {
             | Self::Incomplete
             | Self::SignInServiceDown
             | Self::Busy
+            | Self::TooFast
             | Self::AccessUnknown
             | Self::AccountNotMade
             | Self::DirectoryDown
@@ -163,6 +170,7 @@ impl Topic {
             | Self::PersonInactive
             | Self::NoAccess
             | Self::NoGuests
+            | Self::NotFromHere
             | Self::OtherOrganization
             | Self::AccountMissing
             | Self::AccountUnclear
@@ -202,6 +210,8 @@ impl Topic {
             | Self::SignInUnconfirmed
             | Self::NotForPrograms
             | Self::Busy
+            | Self::NotFromHere
+            | Self::TooFast
             | Self::AccessUnknown
             | Self::ForeignOrigin
             | Self::AccountUnclear

@@ -4,6 +4,7 @@
 //! becomes a page or JSON in one place, with its reason code. Whatever ends it, nothing after it runs:
 //! a refused request never reaches a backend.
 
+pub mod admission;
 mod exchange;
 
 use std::net::IpAddr;
@@ -43,6 +44,8 @@ use crate::listener::Peer;
 use crate::listener::authority::authority;
 use crate::listener::body::IdleBody;
 use crate::listener::body::LimitedBody;
+use crate::listener::buckets::Inside;
+use crate::listener::buckets::Key;
 use crate::mapping::Mapping;
 use crate::model::application::Application;
 use crate::model::body;
@@ -56,6 +59,7 @@ use crate::model::stop::Stop;
 use crate::pages::Language;
 use crate::pages::Pages;
 use crate::pages::Refusal;
+use crate::pipeline::admission::Admission;
 use crate::pipeline::exchange::Outbound;
 use crate::rewrite;
 use crate::route::Matched;
@@ -67,6 +71,8 @@ use crate::telemetry::Access;
 
 /// All rooms, in the order a request walks through them.
 pub struct Pipeline {
+    /// Which client it is, and whether it may come in.
+    pub admission: Admission,
     /// 1
     pub routes: Routes,
     /// 2
@@ -129,9 +135,11 @@ impl Pipeline {
 
     async fn walk(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Stop> {
+        trace.comes_from(self.admission.client(&mut request)?);
+        trace.hold(self.admission.gateway(trace.client)?);
         let host = host(&request)?;
         let (mut head, content) = request.into_parts();
         let target = Target::parse(&head.uri)
@@ -142,11 +150,16 @@ impl Pipeline {
             Matched::AddSlash(prefix) => return Ok(add_slash(&prefix, &target)),
         };
         trace.app = Some(Arc::clone(&app));
+        trace.hold(self.admission.application(&app, trace.client)?);
 
         trace.enter("authn");
         let user = self.authn.identify(&head, &app, target.as_str()).await?;
         trace.access.person = user.claims().person.to_string();
         let session = user.session_key();
+        let person = || Key::Person(user.claims().person);
+        for inside in self.admission.person(&app, person)? {
+            trace.hold(inside);
+        }
 
         trace.enter("authz");
         let user = self.authz.admit(user, &app).await?;
@@ -211,6 +224,7 @@ impl Pipeline {
         asks: Asks,
         language: Language,
     ) -> Response<Body> {
+        let mut again = None;
         let (code, side, detail) = match stop {
             Stop::Reply(response) => return *response,
             Stop::Wait { again_in } => {
@@ -227,11 +241,17 @@ impl Pipeline {
             Stop::Deny(denial) if denial.code == Code::ClientGone => {
                 (denial.code, String::new(), denial.detail)
             }
+            // What is refused by the thousand is in the access log; the audit is for who may do what.
+            Stop::Later { denial, after } => {
+                again = Some(after);
+                (denial.code, String::new(), denial.detail)
+            }
             Stop::Deny(denial) => {
                 tracing::info!(
                     target: "audit",
                     event = "denial",
                     request_id = trace.access.request_id,
+                    client = trace.access.client,
                     person = trace.access.person,
                     principal = trace.access.principal,
                     application = trace.application(),
@@ -255,7 +275,7 @@ impl Pipeline {
         trace.access.why = code.as_str();
         trace.access.side = side;
         trace.access.detail = detail;
-        let again = trace
+        let sign_in_again = trace
             .app
             .as_ref()
             .map(|app| app.prefix.as_str())
@@ -265,7 +285,7 @@ impl Pipeline {
             request_id: &trace.access.request_id,
             application: trace.app.as_ref().map(|app| app.name.as_str()),
             time: self.clock.unix(),
-            sign_in_again: Some(again),
+            sign_in_again: Some(sign_in_again),
         };
         let mut response = match (asks, code) {
             (Asks::Form, Code::SessionExpired) => self.pages.form_not_sent(&refusal, language),
@@ -274,6 +294,12 @@ impl Pipeline {
         };
         if let Ok(code) = HeaderValue::from_str(code.as_str()) {
             response.headers_mut().insert(REASON, code);
+        }
+        if let Some(after) = again {
+            // RFC 9110 10.2.3: whole seconds; rounded up, or the client would come too early.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            let value = HeaderValue::from(seconds.max(1));
+            response.headers_mut().insert(header::RETRY_AFTER, value);
         }
         response
     }
@@ -337,14 +363,13 @@ struct Trace {
     entered: Instant,
     app: Option<Arc<Application>>,
     client: IpAddr,
+    /// Places taken until the response's end.
+    held: Vec<Inside>,
 }
 
 impl Trace {
     fn begin(request: &Request<Incoming>) -> Self {
-        let peer = request
-            .extensions()
-            .get::<Peer>()
-            .map(|peer| peer.address.ip());
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.client);
         let client = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let now = Instant::now();
         Self {
@@ -364,7 +389,20 @@ impl Trace {
             entered: now,
             app: None,
             client,
+            held: Vec::new(),
         }
+    }
+
+    /// The client is known now; until then it was the connection's other end.
+    fn comes_from(&mut self, client: IpAddr) {
+        if self.client != client {
+            self.client = client;
+            self.access.client = client.to_string();
+        }
+    }
+
+    fn hold(&mut self, inside: Option<Inside>) {
+        self.held.extend(inside);
     }
 
     /// From here on the walk is in `room`; empty = it reached its end.
