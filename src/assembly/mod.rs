@@ -267,6 +267,7 @@ pub fn listener_settings(config: &Config) -> listener::Settings {
         handshake: section.handshake,
         headers: section.headers,
         idle: section.idle,
+        write: section.write,
         max_head: section.max_head,
         drain: section.drain,
         ..listener::Settings::default()

@@ -64,6 +64,8 @@ pub struct Listener {
     pub headers: Duration,
     /// How long an idle connection is kept.
     pub idle: Duration,
+    /// How long a client may take nothing, or next to nothing, of an answer.
+    pub write: Duration,
     /// Largest request head in bytes.
     pub max_head: usize,
     /// How long requests may finish after a stop was asked for.
@@ -372,6 +374,7 @@ pub(super) fn listener(section: &Section<'_>) -> Option<Listener> {
         handshake: section.span("handshake", Duration::from_secs(10)),
         headers: section.span("headers", Duration::from_secs(15)),
         idle: section.span("idle", Duration::from_secs(120)),
+        write: section.span("write", Duration::from_secs(60)),
         max_head: count(section.number("max_head", 4096..=1_048_576, 65_536)),
         drain: section.span("drain", Duration::from_secs(20)),
     };

@@ -20,6 +20,7 @@ pub mod guard;
 pub mod proxy_header;
 pub mod redirect;
 pub mod tls;
+pub mod turned_away;
 
 use std::future::Future;
 use std::io;
@@ -44,6 +45,7 @@ use crate::listener::buckets::AtOnce;
 use crate::listener::buckets::Inside;
 use crate::listener::buckets::Key;
 use crate::listener::connection::Ends;
+use crate::listener::turned_away::Lines;
 use crate::model::addresses::Networks;
 use crate::model::body::Body;
 
@@ -78,6 +80,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Most connections of one client's address at a time; absent = no limit of its own.
     pub per_address: Option<Arc<AtOnce>>,
+    /// The access log's lines about what was no request.
+    pub lines: Arc<Lines>,
     /// Time for a TLS handshake.
     pub handshake: Duration,
     /// Time for a request's head.
@@ -100,6 +104,7 @@ impl Default for Settings {
             proxies: Networks::default(),
             max_connections: 20_000,
             per_address: None,
+            lines: Arc::default(),
             handshake: Duration::from_secs(10),
             headers: Duration::from_secs(15),
             idle: Duration::from_secs(120),
@@ -167,7 +172,10 @@ pub async fn run<S, F>(
                 return;
             };
             let Ok(_inside) = count(&settings, &peer) else {
-                tracing::debug!(client = %peer.client, "too many connections of one address");
+                let detail = String::from("listener.max_connections_per_address");
+                settings
+                    .lines
+                    .connection(peer.client, "too-many-connections", detail);
                 return;
             };
             match tls {
@@ -262,9 +270,12 @@ async fn introduce(
         Ok(Err(error)) => error.to_string(),
         Err(_) => String::from("no PROXY header in time"),
     };
-    tracing::warn!(%address, problem, "connection of a listed proxy refused");
+    let lines = &settings.lines;
+    lines.connection(peer.client, "proxy-header-refused", problem);
     None
 }
+
+const TLS_FAILED: &str = "tls-handshake-failed";
 
 async fn secure<S, F>(
     stream: TcpStream,
@@ -283,12 +294,15 @@ async fn secure<S, F>(
         () = ends.stop.cancelled() => return,
         done = handshake => match done {
             Ok(Ok(stream)) => stream,
+            // A balancer's probe: connected, said nothing, left.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return,
             Ok(Err(error)) => {
-                tracing::debug!(client = %peer.client, %error, "TLS handshake failed");
+                settings.lines.connection(peer.client, TLS_FAILED, error.to_string());
                 return;
             }
             Err(_) => {
-                tracing::debug!(client = %peer.client, "TLS handshake took too long");
+                let detail = format!("took longer than {:?}", settings.handshake);
+                settings.lines.connection(peer.client, TLS_FAILED, detail);
                 return;
             }
         },

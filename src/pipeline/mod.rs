@@ -7,6 +7,7 @@
 pub mod admission;
 mod exchange;
 
+use std::future::Future;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
@@ -44,6 +45,7 @@ use crate::listener::Peer;
 use crate::listener::authority::authority;
 use crate::listener::body::IdleBody;
 use crate::listener::body::LimitedBody;
+use crate::listener::body::TimedBody;
 use crate::listener::buckets::Inside;
 use crate::listener::buckets::Key;
 use crate::mapping::Mapping;
@@ -182,7 +184,11 @@ impl Pipeline {
             client: trace.client,
             session,
         };
-        let mut response = exchange::send(&self.forwarder, request, outbound, &credential).await?;
+        let sending = exchange::send(&self.forwarder, request, outbound, &credential);
+        let mut response = match app.limits.total {
+            None => sending.await?,
+            Some(total) => timed(sending, trace.began + total, total).await?,
+        };
 
         trace.enter("rewrite");
         rewrite::response(response.headers_mut(), &app);
@@ -321,9 +327,25 @@ fn bounded(content: Incoming, app: &Application) -> Result<Body, Stop> {
         return Ok(body::empty());
     }
     let limits = &app.limits;
-    let limited = LimitedBody::new(IdleBody::new(content, limits.idle), limits.max_body)
+    let paced = IdleBody::new(content, limits.idle).at_least(limits.min_rate);
+    let limited = LimitedBody::new(paced, limits.max_body)
         .map_err(|cut| Stop::deny(Code::BodyTooLarge, cut.to_string()))?;
     Ok(limited.boxed_unsync())
+}
+
+/// An exchange that has to be over at `end`, its answer's last byte included.
+async fn timed(
+    sending: impl Future<Output = Result<Response<Body>, Stop>>,
+    end: Instant,
+    total: Duration,
+) -> Result<Response<Body>, Stop> {
+    let response = tokio::time::timeout_at(end.into(), sending)
+        .await
+        .map_err(|_| {
+            let detail = format!("no answer within the application's total of {total:?}");
+            Stop::fail(Code::TotalTimeout, Side::Backend, detail)
+        })??;
+    Ok(response.map(|content| TimedBody::new(content, end.into(), total).boxed_unsync()))
 }
 
 fn add_slash(prefix: &str, target: &Target) -> Response<Body> {
