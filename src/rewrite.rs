@@ -288,9 +288,13 @@ mod tests {
                 connect: Duration::from_secs(1),
                 first_byte: Duration::from_secs(1),
                 idle: Duration::from_secs(1),
+                total: None,
+                min_rate: 0,
                 max_body: 0,
                 keep_form: 1 << 20,
             },
+            addresses: crate::model::addresses::Addresses::default(),
+            rates: crate::model::rates::Rates::default(),
             bearer_audiences: Vec::new(),
         }
     }

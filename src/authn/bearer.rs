@@ -6,6 +6,7 @@ use http::header;
 use super::AuthenticatedUser;
 use super::Inner;
 use super::reason;
+use crate::listener::buckets::Key;
 use crate::model::application::Application;
 use crate::model::stop::Code;
 use crate::model::stop::Stop;
@@ -39,14 +40,30 @@ impl Inner {
         &self,
         token: &str,
         app: &Application,
+        client: Option<Key>,
     ) -> Result<AuthenticatedUser, Stop> {
+        let counted = self.bad_tokens.as_ref().zip(client);
+        if let Some((bad_tokens, key)) = counted {
+            bad_tokens.check(key).map_err(|after| {
+                let detail = format!("{key} has shown too many tokens that do not hold");
+                Stop::later(Code::TooManyRequests, detail, after)
+            })?;
+        }
         match self
             .issuer
             .validate_access_token(token, &app.bearer_audiences)
             .await
         {
             Ok(claims) => Ok(AuthenticatedUser::by_bearer(claims, token)),
-            Err(error) => Err(reason::issuer(&error)),
+            Err(error) => {
+                let stop = reason::issuer(&error);
+                // An issuer that cannot be asked is not the client's doing.
+                if let (Stop::Deny(_), Some((bad_tokens, key))) = (&stop, counted) {
+                    // Empty already, by others at the same moment: the next one is refused.
+                    let _: Result<(), _> = bad_tokens.take(key);
+                }
+                Err(stop)
+            }
         }
     }
 }

@@ -50,11 +50,15 @@ pub use user::Ended;
 pub use user::SessionKey;
 pub use user::Via;
 
+use crate::listener::Peer;
+use crate::listener::buckets::Buckets;
+use crate::listener::buckets::Key;
 use crate::model::application::Application;
 use crate::model::body::Body;
 use crate::model::clock::Clock;
 use crate::model::names::HostName;
 use crate::model::names::PersonId;
+use crate::model::rates::Rate;
 use crate::model::stop::Code;
 use crate::model::stop::Stop;
 use crate::oidc::Issuer;
@@ -101,6 +105,10 @@ pub struct Settings {
     pub pending_per_browser: u32,
     /// How many sign-ins may have begun in all; default 20 000.
     pub pending_overall: u32,
+    /// How fast one address may begin sign-ins; default: without limit.
+    pub sign_ins: Option<Rate>,
+    /// How fast one address may show tokens that do not hold; default: without limit.
+    pub bad_tokens: Option<Rate>,
 }
 
 impl Settings {
@@ -121,6 +129,8 @@ impl Settings {
             cached_sessions: 100_000,
             pending_per_browser: 10,
             pending_overall: 20_000,
+            sign_ins: None,
+            bad_tokens: None,
         }
     }
 }
@@ -161,6 +171,8 @@ struct Inner {
     /// The sign-in that a browser's other tab has just made for the same person.
     shared: moka::future::Cache<(IdHash, PersonId), Uuid>,
     renewals: moka::future::Cache<Uuid, Outcome>,
+    sign_ins: Option<Buckets>,
+    bad_tokens: Option<Buckets>,
     ended: broadcast::Sender<Ended>,
     /// Who we are in the store's leases.
     process: String,
@@ -196,6 +208,8 @@ impl Authn {
                 renewals: cache(100_000)
                     .time_to_live(RENEWAL_REMEMBERED.min(settings.recheck))
                     .build(),
+                sign_ins: settings.sign_ins.map(Buckets::new),
+                bad_tokens: settings.bad_tokens.map(Buckets::new),
                 ended: broadcast::channel(1024).0,
                 process: Uuid::new_v4().to_string(),
                 settings,
@@ -254,7 +268,7 @@ impl Authn {
         let inner = &self.inner;
         let bearer = bearer::token(&head.headers)?;
         if let Some(token) = bearer.filter(|_| !app.bearer_audiences.is_empty()) {
-            return inner.bearer_user(token, app).await;
+            return inner.bearer_user(token, app, client(head)).await;
         }
         let found = inner.sessions.find(&head.headers, &app.host).await?;
         let (code, why) = match found {
@@ -391,6 +405,12 @@ impl Inner {
         }
         Ok(count)
     }
+}
+
+/// The client that is counted; without a listener (tests) nobody.
+fn client(head: &Parts) -> Option<Key> {
+    let peer = head.extensions.get::<Peer>()?;
+    Some(Key::address(peer.client))
 }
 
 const RENEWAL_REMEMBERED: Duration = Duration::from_secs(5);

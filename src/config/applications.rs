@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderName;
 use url::Url;
 
+use crate::config::limits;
 use crate::config::prints::Prints;
 use crate::config::reader::Hosts;
 use crate::config::reader::Mistake;
@@ -74,7 +75,9 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
     let keep_host = root.flag("keep_host", false);
     let access = access(&root.section("access"));
     let sso = sso(&root.section("sso"), &backends);
-    let limits = limits(&root.section("limits"));
+    let limits = time_and_size(&root.section("limits"));
+    let addresses = limits::addresses(&root.section("addresses"));
+    let rates = limits::rates(&root.section("rates"));
     let bearer = root.section("bearer");
     let bearer_audiences = bearer.list("audiences", "an audience such as \"api://intranet\"");
     if bearer.exists() && bearer_audiences.is_empty() {
@@ -98,6 +101,8 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         access,
         sso: sso?,
         limits,
+        addresses,
+        rates,
         bearer_audiences,
     })
 }
@@ -335,11 +340,13 @@ const RESERVED: [&str; 14] = [
     "via",
 ];
 
-fn limits(section: &Section<'_>) -> Limits {
+fn time_and_size(section: &Section<'_>) -> Limits {
     let limits = Limits {
         connect: section.span("connect", Duration::from_secs(5)),
         first_byte: section.span("first_byte", Duration::from_secs(120)),
         idle: section.span("idle", Duration::from_secs(60)),
+        total: Some(section.span("total", Duration::ZERO)).filter(|total| !total.is_zero()),
+        min_rate: section.size("min_rate", 500),
         max_body: section.size("max_body", 0),
         keep_form: section.size("keep_form", 1 << 20),
     };

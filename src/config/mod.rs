@@ -5,6 +5,7 @@
 //! written before it has succeeded.
 
 pub mod applications;
+pub mod limits;
 pub mod prints;
 pub mod reader;
 pub mod sections;
@@ -14,6 +15,7 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::config::limits::GatewayRates;
 use crate::config::prints::Prints;
 use crate::config::reader::Mistake;
 use crate::config::reader::Mistakes;
@@ -28,6 +30,7 @@ use crate::config::sections::Log;
 use crate::config::sections::Mapping;
 use crate::config::sections::Pages;
 use crate::config::sections::Session;
+use crate::model::addresses::Addresses;
 use crate::model::application::Application;
 use crate::model::application::Guests;
 use crate::model::application::Sso;
@@ -39,6 +42,10 @@ pub struct Config {
     pub gateway: Gateway,
     /// Sockets, certificates and limits towards clients.
     pub listener: Listener,
+    /// From where people may come to any application.
+    pub addresses: Addresses,
+    /// How much one person or address may ask for in all.
+    pub rates: GatewayRates,
     /// The identity provider.
     pub issuer: Issuer,
     /// Lifetimes of sessions.
@@ -80,6 +87,8 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     let hosts = sections::hosts(&root.section("hosts"));
     let gateway = sections::gateway(&root.section("gateway"));
     let listener = sections::listener(&root.section("listener"));
+    let addresses = limits::addresses(&root.section("addresses"));
+    let rates = limits::gateway_rates(&root.section("rates"));
     let issuer = sections::issuer(&root.section("issuer"), &hosts);
     let session = sections::session(&root.section("session"));
     let directory = sections::directory(&root.section("directory"), &hosts);
@@ -102,6 +111,8 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     let config = Config {
         gateway: gateway?,
         listener: listener?,
+        addresses,
+        rates,
         issuer: issuer?,
         session,
         directory: directory?,

@@ -116,6 +116,9 @@ impl Walker {
         match stop {
             Stop::Deny(denial) => self.stopped(room, span, denial.code.as_str(), denial.detail),
             Stop::Fail(fault) => self.stopped(room, span, fault.code.as_str(), fault.detail),
+            Stop::Later { denial, .. } => {
+                self.stopped(room, span, denial.code.as_str(), denial.detail)
+            }
             Stop::Reply(_) | Stop::Wait { .. } => self.stopped(
                 room,
                 span,
@@ -351,7 +354,7 @@ impl Walker {
         };
         let refusal = backend::kerberos_refusal(world, error);
         let code = match sso::fault(error) {
-            Stop::Deny(denial) => denial.code.as_str(),
+            Stop::Deny(denial) | Stop::Later { denial, .. } => denial.code.as_str(),
             Stop::Fail(fault) => fault.code.as_str(),
             Stop::Reply(_) | Stop::Wait { .. } => Code::Internal.as_str(),
         };

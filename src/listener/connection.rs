@@ -20,6 +20,7 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Sleep;
@@ -30,14 +31,17 @@ use super::Settings;
 use super::activity::Activity;
 use super::activity::BusyBody;
 use super::activity::Overdue;
+use super::framing::Refusal;
 use super::guard::Guard;
+use super::turned_away;
 use crate::model::body::Body;
+use crate::model::stop::Code;
 
-const TIMEOUT_ANSWER: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 /// An upload must not be throttled by the protocol's small default windows.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// How much more hyper would take than we let through.
+const HYPERS_OWN: usize = 8192;
 /// What an idle client may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// A connection was accepted, so somebody counts on us: after a stop its handshake, and then its first
@@ -70,25 +74,67 @@ where
     S: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Body>>,
 {
+    let seen = peer.clone();
     let activity = Activity::new();
     let io = TokioIo::new(Guard::http1(io, settings.max_head, Arc::clone(&activity)));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // Ours tells idle from slow: see `activity`.
         .header_read_timeout(None)
-        .max_buf_size(settings.max_head)
-        .max_header_size(settings.max_head)
+        // Behind our own bound, which answers with a reason.
+        .max_buf_size(settings.max_head.saturating_add(HYPERS_OWN))
+        .max_header_size(settings.max_head.saturating_add(HYPERS_OWN))
         .serve_connection(io, service_fn(with_peer(peer, &activity, service)));
     let ended = watch(Pin::new(&mut connection), &activity, settings, ends).await;
-    if ended == Ended::Overdue(Overdue::SlowHead) {
-        let mut io = connection.into_parts().io.into_inner();
-        // Whether the client still hears it does not matter.
-        let answer = async {
-            io.write_all(TIMEOUT_ANSWER).await?;
-            io.shutdown().await
-        };
-        drop(tokio::time::timeout(GOODBYE, answer).await);
+    let (code, detail) = match ended {
+        Ended::Overdue(Overdue::SlowHead) => (
+            Code::RequestTimeout,
+            format!("the head did not end within {:?}", settings.headers),
+        ),
+        Ended::Overdue(Overdue::Refused(why)) => (code_of(why), why.to_string()),
+        Ended::ByItself | Ended::Overdue(Overdue::Idle | Overdue::SlowReader) | Ended::Cut => {
+            return;
+        }
+    };
+    let answer = turned_away::http1(&settings.lines, &seen, code, detail);
+    farewell(connection.into_parts().io.into_inner(), &answer).await;
+}
+
+const fn code_of(why: Refusal) -> Code {
+    match why {
+        Refusal::TooLarge => Code::HeaderTooLarge,
+        Refusal::LineEnding
+        | Refusal::RequestLine
+        | Refusal::Fragment
+        | Refusal::Folding
+        | Refusal::HeaderName
+        | Refusal::HeaderValue
+        | Refusal::ContentLength
+        | Refusal::TransferEncoding
+        | Refusal::TwoLengths
+        | Refusal::OldTransferEncoding
+        | Refusal::Chunk => Code::BadRequest,
     }
+}
+
+/// Writes the last answer. Whether the client still hears it does not matter.
+async fn farewell<T: AsyncRead + AsyncWrite + Unpin>(io: Guard<T>, answer: &[u8]) {
+    let mut io = io.into_inner();
+    let said = async {
+        io.write_all(answer).await?;
+        io.shutdown().await?;
+        // Closed with unread bytes, the kernel would take the answer back from the client (RFC 9112 9.6).
+        let mut rest = [0; 4096];
+        let mut left: usize = 1 << 18;
+        while left > 0 {
+            match io.read(&mut rest).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    drop(tokio::time::timeout(GOODBYE, said).await);
 }
 
 /// Serves HTTP/2 until either side ends it.

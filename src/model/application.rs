@@ -5,9 +5,11 @@ use std::time::Duration;
 use url::Url;
 use uuid::Uuid;
 
+use super::addresses::Addresses;
 use super::names::AppId;
 use super::names::HostName;
 use super::names::Spn;
+use super::rates::Rates;
 
 /// One published application, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,10 @@ pub struct Application {
     pub sso: Sso,
     /// Limits in time and size.
     pub limits: Limits,
+    /// From where people may come.
+    pub addresses: Addresses,
+    /// How much one of them may ask for.
+    pub rates: Rates,
     /// Audiences of access tokens accepted from API clients; empty = no bearer tokens.
     pub bearer_audiences: Vec<String>,
 }
@@ -204,6 +210,10 @@ pub struct Limits {
     pub first_byte: Duration,
     /// Longest silence within a body, either way.
     pub idle: Duration,
+    /// Time for the whole exchange; absent = no limit.
+    pub total: Option<Duration>,
+    /// Fewest bytes a second of a request's body while we wait for it; 0 = no limit.
+    pub min_rate: u64,
     /// Largest request body in bytes; 0 = no limit.
     pub max_body: u64,
     /// Largest form in bytes that is kept across a sign-in; 0 = none.

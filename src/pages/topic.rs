@@ -30,6 +30,8 @@ pub(super) enum Topic {
     Busy,
     NoAccess,
     NoGuests,
+    NotFromHere,
+    TooFast,
     OtherOrganization,
     AccessUnknown,
     ForeignOrigin,
@@ -73,7 +75,11 @@ pub(super) enum Helper {
 impl Topic {
     pub(super) const fn of(code: Code) -> Self {
         match code {
-            Code::BadRequest | Code::ClientGone | Code::TargetRefused => Self::RequestUnclear,
+            Code::BadRequest | Code::ClientGone | Code::TargetRefused | Code::ForwardedRefused => {
+                Self::RequestUnclear
+            }
+            Code::AddressDenied => Self::NotFromHere,
+            Code::TooManyRequests | Code::TooManyConcurrent => Self::TooFast,
             Code::HostUnknown | Code::PathUnknown => Self::NothingHere,
             Code::HostMismatch => Self::WrongHost,
             Code::MethodRefused | Code::UpgradeRefused => Self::NotPossible,
@@ -129,7 +135,7 @@ impl Topic {
             Code::BackendUnreachable | Code::BackendTls | Code::BackendProtocol => {
                 Self::ApplicationDown
             }
-            Code::BackendTimeout => Self::ApplicationSlow,
+            Code::BackendTimeout | Code::TotalTimeout => Self::ApplicationSlow,
             Code::Internal => Self::Internal,
         }
     }
@@ -148,6 +154,7 @@ impl Topic {
             | Self::Incomplete
             | Self::SignInServiceDown
             | Self::Busy
+            | Self::TooFast
             | Self::AccessUnknown
             | Self::AccountNotMade
             | Self::DirectoryDown
@@ -166,6 +173,7 @@ impl Topic {
             | Self::PersonInactive
             | Self::NoAccess
             | Self::NoGuests
+            | Self::NotFromHere
             | Self::OtherOrganization
             | Self::AccountMissing
             | Self::AccountUnclear
@@ -206,6 +214,8 @@ impl Topic {
             | Self::SignInUnconfirmed
             | Self::NotForPrograms
             | Self::Busy
+            | Self::NotFromHere
+            | Self::TooFast
             | Self::AccessUnknown
             | Self::ForeignOrigin
             | Self::AccountUnclear

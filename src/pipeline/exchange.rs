@@ -144,7 +144,7 @@ fn told(sent: Result<Answer, Error>, negotiate: &Negotiate) -> Stop {
             fault.detail = format!("{} (as {})", fault.detail, negotiate.principal());
             Stop::Fail(fault)
         }
-        other @ (Stop::Reply(_) | Stop::Deny(_) | Stop::Wait { .. }) => other,
+        other @ (Stop::Reply(_) | Stop::Deny(_) | Stop::Later { .. } | Stop::Wait { .. }) => other,
     }
 }
 

@@ -4,9 +4,11 @@
 //! becomes a page or JSON in one place, with its reason code. Whatever ends it, nothing after it runs:
 //! a refused request never reaches a backend.
 
+pub mod admission;
 mod exchange;
 mod form;
 
+use std::future::Future;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
@@ -45,6 +47,9 @@ use crate::listener::Peer;
 use crate::listener::authority::authority;
 use crate::listener::body::IdleBody;
 use crate::listener::body::LimitedBody;
+use crate::listener::body::TimedBody;
+use crate::listener::buckets::Inside;
+use crate::listener::buckets::Key;
 use crate::mapping::Mapping;
 use crate::model::application::Application;
 use crate::model::body;
@@ -58,6 +63,7 @@ use crate::model::stop::Stop;
 use crate::pages::Language;
 use crate::pages::Pages;
 use crate::pages::Refusal;
+use crate::pipeline::admission::Admission;
 use crate::pipeline::exchange::Outbound;
 use crate::rewrite;
 use crate::route::Matched;
@@ -69,6 +75,8 @@ use crate::telemetry::Access;
 
 /// All rooms, in the order a request walks through them.
 pub struct Pipeline {
+    /// Which client it is, and whether it may come in.
+    pub admission: Admission,
     /// 1
     pub routes: Routes,
     /// 2
@@ -131,9 +139,11 @@ impl Pipeline {
 
     async fn walk(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Stop> {
+        trace.comes_from(self.admission.client(&mut request)?);
+        trace.hold(self.admission.gateway(trace.client)?);
         let host = host(&request)?;
         let (mut head, content) = request.into_parts();
         let target = Target::parse(&head.uri)
@@ -144,6 +154,7 @@ impl Pipeline {
             Matched::AddSlash(prefix) => return Ok(add_slash(&prefix, &target)),
         };
         trace.app = Some(Arc::clone(&app));
+        trace.hold(self.admission.application(&app, trace.client)?);
 
         trace.enter("authn");
         let user = match self.authn.identify(&head, &app, target.as_str()).await {
@@ -154,6 +165,10 @@ impl Pipeline {
         };
         trace.access.person = user.claims().person.to_string();
         let session = user.session_key();
+        let person = || Key::Person(user.claims().person);
+        for inside in self.admission.person(&app, person)? {
+            trace.hold(inside);
+        }
 
         trace.enter("authz");
         let user = self.authz.admit(user, &app).await?;
@@ -184,7 +199,11 @@ impl Pipeline {
             client: trace.client,
             session,
         };
-        let sent = exchange::send(&self.forwarder, request, outbound, &credential).await;
+        let sending = exchange::send(&self.forwarder, request, outbound, &credential);
+        let sent = match app.limits.total {
+            None => sending.await,
+            Some(total) => timed(sending, trace.began + total, total).await,
+        };
         let resumed = kept.is_some();
         let mut response = match kept {
             Some(kept) => form::sent(&self.authn, kept, sent).await?,
@@ -235,6 +254,7 @@ impl Pipeline {
         asks: Asks,
         language: Language,
     ) -> Response<Body> {
+        let mut again = None;
         let (code, side, detail) = match stop {
             Stop::Reply(response) => return *response,
             Stop::Wait { again_in } => {
@@ -251,11 +271,17 @@ impl Pipeline {
             Stop::Deny(denial) if denial.code == Code::ClientGone => {
                 (denial.code, String::new(), denial.detail)
             }
+            // What is refused by the thousand is in the access log; the audit is for who may do what.
+            Stop::Later { denial, after } => {
+                again = Some(after);
+                (denial.code, String::new(), denial.detail)
+            }
             Stop::Deny(denial) => {
                 tracing::info!(
                     target: "audit",
                     event = "denial",
                     request_id = trace.access.request_id,
+                    client = trace.access.client,
                     person = trace.access.person,
                     principal = trace.access.principal,
                     application = trace.application(),
@@ -279,7 +305,7 @@ impl Pipeline {
         trace.access.why = code.as_str();
         trace.access.side = side;
         trace.access.detail = detail;
-        let again = trace
+        let sign_in_again = trace
             .app
             .as_ref()
             .map(|app| app.prefix.as_str())
@@ -289,7 +315,7 @@ impl Pipeline {
             request_id: &trace.access.request_id,
             application: trace.app.as_ref().map(|app| app.name.as_str()),
             time: self.clock.unix(),
-            sign_in_again: Some(again),
+            sign_in_again: Some(sign_in_again),
         };
         let mut response = match (asks, code) {
             (Asks::Form, Code::SessionExpired | Code::FormNotKept) => {
@@ -300,6 +326,12 @@ impl Pipeline {
         };
         if let Ok(code) = HeaderValue::from_str(code.as_str()) {
             response.headers_mut().insert(REASON, code);
+        }
+        if let Some(after) = again {
+            // RFC 9110 10.2.3: whole seconds; rounded up, or the client would come too early.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            let value = HeaderValue::from(seconds.max(1));
+            response.headers_mut().insert(header::RETRY_AFTER, value);
         }
         response
     }
@@ -327,9 +359,25 @@ fn bounded(content: Incoming, app: &Application) -> Result<Body, Stop> {
         return Ok(body::empty());
     }
     let limits = &app.limits;
-    let limited = LimitedBody::new(IdleBody::new(content, limits.idle), limits.max_body)
+    let paced = IdleBody::new(content, limits.idle).at_least(limits.min_rate);
+    let limited = LimitedBody::new(paced, limits.max_body)
         .map_err(|cut| Stop::deny(Code::BodyTooLarge, cut.to_string()))?;
     Ok(limited.boxed_unsync())
+}
+
+/// An exchange that has to be over at `end`, its answer's last byte included.
+async fn timed(
+    sending: impl Future<Output = Result<Response<Body>, Stop>>,
+    end: Instant,
+    total: Duration,
+) -> Result<Response<Body>, Stop> {
+    let response = tokio::time::timeout_at(end.into(), sending)
+        .await
+        .map_err(|_| {
+            let detail = format!("no answer within the application's total of {total:?}");
+            Stop::fail(Code::TotalTimeout, Side::Backend, detail)
+        })??;
+    Ok(response.map(|content| TimedBody::new(content, end.into(), total).boxed_unsync()))
 }
 
 fn add_slash(prefix: &str, target: &Target) -> Response<Body> {
@@ -369,14 +417,13 @@ struct Trace {
     entered: Instant,
     app: Option<Arc<Application>>,
     client: IpAddr,
+    /// Places taken until the response's end.
+    held: Vec<Inside>,
 }
 
 impl Trace {
     fn begin(request: &Request<Incoming>) -> Self {
-        let peer = request
-            .extensions()
-            .get::<Peer>()
-            .map(|peer| peer.address.ip());
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.client);
         let client = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let now = Instant::now();
         Self {
@@ -396,7 +443,20 @@ impl Trace {
             entered: now,
             app: None,
             client,
+            held: Vec::new(),
         }
+    }
+
+    /// The client is known now; until then it was the connection's other end.
+    fn comes_from(&mut self, client: IpAddr) {
+        if self.client != client {
+            self.client = client;
+            self.access.client = client.to_string();
+        }
+    }
+
+    fn hold(&mut self, inside: Option<Inside>) {
+        self.held.extend(inside);
     }
 
     /// From here on the walk is in `room`; empty = it reached its end.

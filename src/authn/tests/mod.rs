@@ -88,9 +88,13 @@ fn app(name: &str) -> Application {
             connect: Duration::from_secs(1),
             first_byte: Duration::from_secs(1),
             idle: Duration::from_secs(1),
+            total: None,
+            min_rate: 0,
             max_body: 0,
             keep_form: 1 << 20,
         },
+        addresses: crate::model::addresses::Addresses::default(),
+        rates: crate::model::rates::Rates::default(),
         bearer_audiences: Vec::new(),
     }
 }
@@ -172,7 +176,9 @@ impl Browser {
         let response = match result {
             Ok(response) => response,
             Err(Stop::Reply(response)) => *response,
-            Err(Stop::Deny(denial)) => return Shown::Stopped(denial.code),
+            Err(Stop::Deny(denial) | Stop::Later { denial, .. }) => {
+                return Shown::Stopped(denial.code);
+            }
             Err(Stop::Fail(fault)) => return Shown::Stopped(fault.code),
             Err(Stop::Wait { .. }) => panic!("wait"),
         };

@@ -104,9 +104,13 @@ fn application(backends: &[&str], sso: Sso) -> Application {
             connect: Duration::from_secs(5),
             first_byte: Duration::from_secs(5),
             idle: Duration::from_secs(5),
+            total: None,
+            min_rate: 0,
             max_body: 0,
             keep_form: 1 << 20,
         },
+        addresses: crate::model::addresses::Addresses::default(),
+        rates: crate::model::rates::Rates::default(),
         bearer_audiences: Vec::new(),
     }
 }

@@ -159,6 +159,16 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Sie sind als Gast einer anderen Organisation angemeldet. Diese Anwendung ist nur für Angehörige der anbietenden Organisation bestimmt.",
             "Falls Sie die Anwendung für Ihre Arbeit benötigen, bitten Sie um Freigabe.",
         ),
+        Topic::NotFromHere => say(
+            "Von hier aus nicht möglich",
+            "Ihr Gerät ist über ein Netz verbunden, aus dem diese Anwendung keinen Zugang erlaubt.",
+            "Verbinden Sie sich über das Netz oder VPN der anbietenden Organisation und versuchen Sie es erneut.",
+        ),
+        Topic::TooFast => say(
+            "Das war zu viel auf einmal",
+            "Von Ihnen oder aus Ihrem Netz kamen mehr Anfragen, als in dieser Zeit angenommen werden.",
+            "Bitte warten Sie einen Augenblick und versuchen Sie es erneut. Schließen Sie Registerkarten, die Sie nicht brauchen.",
+        ),
         Topic::OtherOrganization => say(
             "Diese Anwendung steht Ihrer Organisation nicht offen",
             "Sie sind angemeldet, aber diese Anwendung ist für Angehörige Ihrer Organisation nicht verfügbar.",

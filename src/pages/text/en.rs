@@ -159,6 +159,16 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "You are signed in as a guest of another organization. This application is only for members of the organization that offers it.",
             "If you need it for your work, please ask for access.",
         ),
+        Topic::NotFromHere => say(
+            "Not from this place",
+            "Your device is connected from a network that this application does not accept.",
+            "Connect through the network or VPN of the organization that offers it, then try again.",
+        ),
+        Topic::TooFast => say(
+            "That was too much at once",
+            "More requests came from you, or from your network, than are accepted in this time.",
+            "Please wait a moment and try again. Close tabs you do not need.",
+        ),
         Topic::OtherOrganization => say(
             "This application is not open to your organization",
             "You are signed in, but this application is not available to people of the organization you come from.",

@@ -159,6 +159,16 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Vous êtes connecté en tant qu’invité d’une autre organisation. Cette application est réservée aux membres de l’organisation qui la propose.",
             "Si vous en avez besoin pour votre travail, demandez un accès.",
         ),
+        Topic::NotFromHere => say(
+            "Pas depuis cet endroit",
+            "Votre appareil est connecté depuis un réseau que cette application n’accepte pas.",
+            "Connectez-vous par le réseau ou le VPN de l’organisation qui la propose, puis réessayez.",
+        ),
+        Topic::TooFast => say(
+            "C’était trop à la fois",
+            "Vous, ou votre réseau, avez envoyé plus de demandes qu’il n’en est accepté pendant ce temps.",
+            "Veuillez patienter un instant, puis réessayer. Fermez les onglets dont vous n’avez pas besoin.",
+        ),
         Topic::OtherOrganization => say(
             "Cette application n’est pas ouverte à votre organisation",
             "Vous êtes connecté, mais cette application n’est pas disponible pour les membres de votre organisation.",
