@@ -291,6 +291,7 @@ mod tests {
                 max_body: 0,
             },
             bearer_audiences: Vec::new(),
+            websocket: crate::model::application::websocket::WebSocket::default(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! One file an application: `apps/<id>.toml` becomes an [`Application`].
 
+mod websocket;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -78,6 +80,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         );
     }
     bearer.finish();
+    let websocket = websocket::websocket(&root.section("websocket"));
     let (published_url, host, prefix) = published?;
     Some(Application {
         id: id?,
@@ -92,6 +95,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         sso: sso?,
         limits,
         bearer_audiences,
+        websocket,
     })
 }
 

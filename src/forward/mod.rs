@@ -19,9 +19,11 @@ pub mod balance;
 pub mod body;
 pub mod connect;
 pub mod error;
+pub mod frames;
 pub mod headers;
 pub mod negotiate;
 pub mod pool;
+pub mod upgrade;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -60,6 +62,7 @@ use crate::forward::pool::Lease;
 use crate::forward::pool::Limits;
 use crate::forward::pool::Partition;
 use crate::forward::pool::Pool;
+use crate::forward::upgrade::Wish;
 use crate::listener::body::IdleBody;
 use crate::model::application::Application;
 use crate::model::application::SendToken;
@@ -114,6 +117,8 @@ struct Draft<'a> {
     headers: HeaderMap,
     application: &'a Application,
     target: &'a Target,
+    /// It asks for a WebSocket.
+    wish: Option<Wish>,
 }
 
 /// A server that takes the request, and the connection to it.
@@ -165,12 +170,15 @@ impl Forwarder {
     /// When there is no answer that can be passed on.
     pub async fn send(
         &self,
-        exchange: Exchange<'_>,
+        mut exchange: Exchange<'_>,
         credential: Option<&Credential<'_>>,
         request: Request<Body>,
     ) -> Result<Answer, Error> {
         let (head, body) = request.into_parts();
         let draft = Draft::new(&exchange, head)?;
+        if draft.wish.is_some() {
+            exchange.partition = Partition::Alone;
+        }
         let group = self.group(exchange.application);
         let at_once = !body.is_end_stream()
             || match &exchange.application.sso {
@@ -205,7 +213,10 @@ impl Forwarder {
         if credential.is_some() && negotiate::is_asked(&response) {
             return Err(refused(server, index));
         }
-        draft.answer(response, lease, index)
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return upgrade::switched(draft.wish.as_ref(), server, response, lease, index);
+        }
+        Ok(draft.answer(response, lease, index))
     }
 
     /// A connection to the first server in turn that takes one.
@@ -311,7 +322,10 @@ impl<'a> Draft<'a> {
         if head.method == Method::CONNECT || head.method == Method::TRACE {
             return Err(Error::Method(head.method));
         }
-        if let Some(protocol) = headers::wanted_upgrade(&head.headers) {
+        let wish = head.extensions.get::<Wish>().cloned();
+        if wish.is_none()
+            && let Some(protocol) = headers::wanted_upgrade(&head.headers)
+        {
             return Err(Error::Upgrade(protocol));
         }
         let mut headers = head.headers;
@@ -344,6 +358,7 @@ impl<'a> Draft<'a> {
             headers,
             application,
             target: exchange.target,
+            wish,
         })
     }
 
@@ -367,6 +382,9 @@ impl<'a> Draft<'a> {
             .or_insert_with(|| server.authority.clone());
         if let Some(token) = token {
             headers.insert(header::AUTHORIZATION, token);
+        }
+        if let Some(wish) = &self.wish {
+            wish.write(&mut headers);
         }
         // RFC 9110 8.6: IIS answers 411 to a POST without a length.
         let wants_length = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
@@ -413,15 +431,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn answer(
-        &self,
-        response: Response<Incoming>,
-        lease: Lease,
-        index: usize,
-    ) -> Result<Answer, Error> {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Error::Switched(self.application.id.to_string()));
-        }
+    fn answer(&self, response: Response<Incoming>, lease: Lease, index: usize) -> Answer {
         let reused = lease.reused;
         let backend_token = negotiate::token(response.headers());
         let idle = self.application.limits.idle;
@@ -432,12 +442,12 @@ impl<'a> Draft<'a> {
         if !headless && response.body().size_hint().exact().is_none() {
             response.headers_mut().remove(header::CONTENT_LENGTH);
         }
-        Ok(Answer {
+        Answer {
             response,
             index,
             backend_token,
             reused,
-        })
+        }
     }
 }
 

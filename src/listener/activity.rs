@@ -6,6 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -51,6 +52,7 @@ pub struct Activity {
     quiet_since: AtomicU64,
     head_since: AtomicU64,
     blocked_since: AtomicU64,
+    switched: AtomicBool,
 }
 
 impl Activity {
@@ -62,6 +64,7 @@ impl Activity {
             quiet_since: AtomicU64::new(1),
             head_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
+            switched: AtomicBool::new(false),
         })
     }
 
@@ -88,6 +91,11 @@ impl Activity {
             (false, 1..) => since.store(0, Ordering::Relaxed),
             (true, _) | (false, _) => {}
         }
+    }
+
+    /// Whether it carries something else.
+    pub fn is_switched(&self) -> bool {
+        self.switched.load(Ordering::Relaxed)
     }
 
     /// A request is being served until the returned value is dropped.
@@ -120,6 +128,13 @@ impl Activity {
 /// A request being served.
 #[derive(Debug)]
 pub struct Busy(Arc<Activity>);
+
+impl Busy {
+    /// From now on the connection carries no HTTP/1: this request is answered 101.
+    pub fn switch(&self) {
+        self.0.switched.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {

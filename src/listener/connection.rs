@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use http::Request;
 use http::Response;
+use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::server::conn::http2;
@@ -31,6 +32,7 @@ use super::activity::Activity;
 use super::activity::BusyBody;
 use super::activity::Overdue;
 use super::guard::Guard;
+use super::switch::Handover;
 use crate::model::body::Body;
 
 const TIMEOUT_ANSWER: &[u8] =
@@ -68,6 +70,7 @@ where
     F: Future<Output = Response<Body>>,
 {
     let activity = Activity::new();
+    let handover = Handover::default();
     let io = TokioIo::new(Guard::http1(io, settings.max_head, Arc::clone(&activity)));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -75,8 +78,17 @@ where
         .header_read_timeout(None)
         .max_buf_size(settings.max_head)
         .max_header_size(settings.max_head)
-        .serve_connection(io, service_fn(with_peer(peer, &activity, service)));
-    let ended = watch(Pin::new(&mut connection), &activity, settings, ends).await;
+        .serve_connection(
+            io,
+            service_fn(with_peer(peer, &activity, &handover, &ends, service)),
+        );
+    let ended = watch(Pin::new(&mut connection), &activity, settings, ends.clone()).await;
+    if ended == Ended::ByItself && activity.is_switched() {
+        let parts = connection.into_parts();
+        let io = Box::new(parts.io.into_inner());
+        handover.hand_over(io, parts.read_buf).await;
+        return;
+    }
     if ended == Ended::Overdue(Overdue::SlowHead) {
         let mut io = connection.into_parts().io.into_inner();
         // Whether the client still hears it does not matter.
@@ -96,6 +108,7 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let activity = Activity::new();
+    let handover = Handover::default();
     let io = TokioIo::new(Guard::http2(io, Arc::clone(&activity)));
     let mut connection = Box::pin(
         http2::Builder::new(TokioExecutor::new())
@@ -109,15 +122,22 @@ where
             .max_local_error_reset_streams(128)
             .keep_alive_interval(settings.idle / 2)
             .keep_alive_timeout(settings.headers)
-            .serve_connection(io, service_fn(with_peer(peer, &activity, service))),
+            // RFC 8441 3.
+            .enable_connect_protocol()
+            .serve_connection(
+                io,
+                service_fn(with_peer(peer, &activity, &handover, &ends, service)),
+            ),
     );
-    watch(connection.as_mut(), &activity, settings, ends).await;
+    watch(connection.as_mut(), &activity, settings, ends.clone()).await;
 }
 
 /// What every request of a connection has in common.
 fn with_peer<S, F>(
     peer: Peer,
     activity: &Arc<Activity>,
+    handover: &Handover,
+    ends: &Ends,
     service: S,
 ) -> impl Fn(Request<Incoming>) -> Answer<F>
 where
@@ -125,8 +145,10 @@ where
     F: Future<Output = Response<Body>>,
 {
     let activity = Arc::clone(activity);
+    let (handover, ends) = (handover.clone(), ends.clone());
     move |mut request| {
         let busy = activity.serve();
+        handover.offer(&mut request, || activity.serve(), &ends);
         request.extensions_mut().insert(peer.clone());
         Answer {
             answer: Box::pin(service(request)),
@@ -147,6 +169,11 @@ impl<F: Future<Output = Response<Body>>> Future for Answer<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = std::task::ready!(self.answer.as_mut().poll(cx));
         let busy = self.busy.take();
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(busy) = &busy
+        {
+            busy.switch();
+        }
         Poll::Ready(Ok(response.map(|body| BusyBody::new(body, busy))))
     }
 }

@@ -16,6 +16,7 @@ pub mod connection;
 pub mod framing;
 pub mod guard;
 pub mod redirect;
+pub mod switch;
 pub mod tls;
 
 use std::future::Future;

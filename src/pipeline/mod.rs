@@ -5,6 +5,8 @@
 //! a refused request never reaches a backend.
 
 mod exchange;
+mod stay;
+mod tunnel;
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -36,6 +38,7 @@ use uuid::Uuid;
 use crate::authn::Authn;
 use crate::authn::Ended;
 use crate::authn::OwnPath;
+use crate::authn::Stay;
 use crate::authn::fetch::Asks;
 use crate::authz::Authz;
 use crate::forward::Forwarder;
@@ -57,6 +60,9 @@ use crate::pages::Language;
 use crate::pages::Pages;
 use crate::pages::Refusal;
 use crate::pipeline::exchange::Outbound;
+use crate::pipeline::stay::Attendance;
+use crate::pipeline::stay::CutShort;
+use crate::pipeline::tunnel::Tunnel;
 use crate::rewrite;
 use crate::route::Matched;
 use crate::route::OWN_PREFIX;
@@ -92,6 +98,7 @@ impl Pipeline {
         let language = Language::from_accept(request.headers());
         let asks = Asks::of(request.method(), request.headers());
         let head_only = request.method() == Method::HEAD;
+        let connects = request.method() == Method::CONNECT;
         let mut response = match self.walk(request, &mut trace).await {
             Ok(response) => response,
             Err(stop) => self.stopped(stop, &mut trace, asks, language),
@@ -106,6 +113,13 @@ impl Pipeline {
             // RFC 9110 9.3.2: no content after HEAD. hyper leaves it out in HTTP/1 only; in HTTP/2 our pages
             // would break the stream.
             *response.body_mut() = body::empty();
+        }
+        if let Some(tunnel) = trace.tunnel.take() {
+            return tunnel.open(trace, response);
+        }
+        if connects && response.status().is_success() {
+            // RFC 8441 5: that would say that the socket is open.
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
         trace.finish(response)
     }
@@ -142,11 +156,13 @@ impl Pipeline {
             Matched::AddSlash(prefix) => return Ok(add_slash(&prefix, &target)),
         };
         trace.app = Some(Arc::clone(&app));
+        let connects = tunnel::as_handshake(&mut head)?;
 
         trace.enter("authn");
         let user = self.authn.identify(&head, &app, target.as_str()).await?;
         trace.access.person = user.claims().person.to_string();
         let session = user.session_key();
+        let stay = Stay::of(user.clone());
 
         trace.enter("authz");
         let user = self.authz.admit(user, &app).await?;
@@ -162,6 +178,7 @@ impl Pipeline {
 
         trace.enter("forward");
         head.headers.insert(X_REQUEST_ID, trace.request_id());
+        let offer = tunnel::offer(&mut head, &content, &app, connects)?;
         let request = Request::from_parts(head, bounded(content, &app)?);
         let outbound = Outbound {
             app: &app,
@@ -173,6 +190,15 @@ impl Pipeline {
 
         trace.enter("rewrite");
         rewrite::response(response.headers_mut(), &app);
+        let attendance = || Attendance::new(self, &app, stay);
+        let response = match offer {
+            None => stay::attended(response, attendance),
+            Some(offer) => {
+                let (response, tunnel) = offer.answered(response, attendance())?;
+                trace.tunnel = tunnel;
+                response
+            }
+        };
         trace.enter("");
         Ok(response)
     }
@@ -337,6 +363,8 @@ struct Trace {
     entered: Instant,
     app: Option<Arc<Application>>,
     client: IpAddr,
+    /// The answer opens it.
+    tunnel: Option<Tunnel>,
 }
 
 impl Trace {
@@ -364,6 +392,7 @@ impl Trace {
             entered: now,
             app: None,
             client,
+            tunnel: None,
         }
     }
 
@@ -388,11 +417,15 @@ impl Trace {
         HeaderValue::from_str(&self.access.request_id).unwrap_or(HeaderValue::from_static(""))
     }
 
-    /// The line is written when the response's last byte is out.
-    fn finish(mut self, response: Response<Body>) -> Response<Body> {
+    fn answered(&mut self, response: &Response<Body>) {
         self.leave();
         self.access.status = response.status().as_u16();
         self.access.head = self.began.elapsed();
+    }
+
+    /// The line is written when the response's last byte is out.
+    fn finish(mut self, response: Response<Body>) -> Response<Body> {
+        self.answered(&response);
         let (head, content) = response.into_parts();
         // The answer to HEAD is over with its head; nobody asks for its body.
         let ended = self.access.method == "HEAD";
@@ -449,8 +482,10 @@ impl HttpBody for Counted {
             }
             Some(Err(error)) => {
                 self.ended = true;
-                self.trace.access.why = "body-cut";
-                self.trace.access.side = Side::Backend.to_string();
+                (self.trace.access.why, self.trace.access.side) = match CutShort::of(&**error) {
+                    Some(code) => (code.as_str(), String::new()),
+                    None => ("body-cut", Side::Backend.to_string()),
+                };
                 self.trace.access.detail = error.to_string();
             }
             None => self.ended = true,

@@ -91,6 +91,7 @@ fn app(name: &str) -> Application {
             max_body: 0,
         },
         bearer_audiences: Vec::new(),
+        websocket: crate::model::application::websocket::WebSocket::default(),
     }
 }
 

@@ -106,6 +106,7 @@ fn application(backends: &[&str], sso: Sso) -> Application {
             max_body: 0,
         },
         bearer_audiences: Vec::new(),
+        websocket: crate::model::application::websocket::WebSocket::default(),
     }
 }
 
