@@ -227,6 +227,7 @@ mod tests {
     #[test]
     fn changes_from_other_sites_are_foreign() {
         const OWN: &str = "https://wiki.example.com:8443";
+        const LISTED: &str = "https://portal.example";
         let cases: &[(&str, Headers, bool)] = &[
             (
                 "POST",
@@ -275,6 +276,18 @@ mod tests {
                 true,
             ),
             ("GET", &[("upgrade", "websocket"), ("origin", OWN)], false),
+            (
+                "GET",
+                &[("upgrade", "WebSocket"), ("origin", LISTED)],
+                false,
+            ),
+            ("POST", &[("origin", LISTED)], true),
+            ("GET", &[("upgrade", "websocket")], true),
+            (
+                "GET",
+                &[("upgrade", "websocket"), ("sec-fetch-site", "same-origin")],
+                true,
+            ),
         ];
         for (method, headers, wanted) in cases {
             assert_eq!(

@@ -7,11 +7,11 @@
 
 use super::AuthenticatedUser;
 use super::Authn;
-use super::SessionKey;
 use super::Via;
 use super::session::Found;
 use crate::model::stop::Code;
 use crate::model::stop::Stop;
+use crate::store::records::EndReason;
 
 /// By what right an exchange is open.
 #[derive(Clone, Debug)]
@@ -24,12 +24,6 @@ impl Stay {
     #[must_use]
     pub const fn of(user: AuthenticatedUser) -> Self {
         Self { user }
-    }
-
-    /// Which session it is.
-    #[must_use]
-    pub const fn session_key(&self) -> SessionKey {
-        self.user.session_key()
     }
 }
 
@@ -54,6 +48,12 @@ impl Authn {
                 let (live, standing) =
                     match inner.sessions.find_again(stay.user.session_hash()).await? {
                         Found::Live(live, standing) => (live, standing),
+                        Found::Ended(EndReason::PersonDisabled) => {
+                            return Err(Stop::deny(
+                                Code::PersonDisabled,
+                                "while an exchange was open",
+                            ));
+                        }
                         Found::Ended(reason) => {
                             return Err(Stop::deny(Code::SessionEnded, reason.as_str()));
                         }
