@@ -117,6 +117,8 @@ struct Draft<'a> {
     headers: HeaderMap,
     application: &'a Application,
     target: &'a Target,
+    /// Trailers of its body that are passed on.
+    trailers: Vec<HeaderName>,
     /// It asks for a WebSocket.
     wish: Option<Wish>,
 }
@@ -192,7 +194,7 @@ impl Forwarder {
             Some(_) | None => None,
         };
         let sent = token.is_some();
-        let upload = Upload::new(body).0;
+        let upload = Upload::new(body).0.declare(&draft.trailers);
         let request = draft.request(server, token, upload)?;
         let (mut response, mut lease) = self.ask(&draft, server, reached.lease, request).await?;
         if negotiate::is_asked(&response) {
@@ -336,7 +338,17 @@ impl<'a> Draft<'a> {
         };
         let set = exchange.identity.iter().map(|(name, _)| name);
         let identity: Vec<_> = configured.iter().map(|(name, _)| name).chain(set).collect();
+        let trailers = headers::declared_trailers(&headers, &identity);
+        let takes_trailers = headers::takes_trailers(&headers);
         headers::scrub(&mut headers, &identity)?;
+        if let Some(declared) = headers::trailer_header(&trailers) {
+            headers.insert(header::TRAILER, declared);
+        }
+        if takes_trailers && wish.is_none() {
+            // RFC 9110 10.1.4: TE speaks of one connection, and has to be listed.
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("TE"));
+        }
         let host = published_authority(application);
         let origin = Origin {
             address: exchange.client,
@@ -358,6 +370,7 @@ impl<'a> Draft<'a> {
             headers,
             application,
             target: exchange.target,
+            trailers,
             wish,
         })
     }

@@ -95,3 +95,28 @@ async fn a_gigabyte_costs_no_memory_and_a_slow_reader_holds_the_backend_back() {
         assert!(grown < 24 << 10, "{speaks:?}: {grown} KiB");
     }
 }
+
+#[tokio::test]
+async fn trailers_go_both_ways_without_forged_ones() {
+    let scene = Scene::new(Stage::new().await).await;
+    let (host, cookie) = (scene.host("wiki"), scene.cookie("wiki"));
+    let sent = format!(
+        "POST /echo HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nTransfer-Encoding: chunked\r\n\
+         Trailer: X-Checksum, X-Remote-User, x_remote_user, Cookie\r\n\r\n\
+         5\r\nhello\r\n0\r\nX-Checksum: 7\r\nX-Remote-User: evil\r\nx_remote_user: evil\r\nCookie: a=b\r\nX-Other: 1\r\n\r\n\
+         GET /trailers HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nTE: trailers\r\nConnection: TE, close\r\n\r\n"
+    );
+    let mut wire = connect(&scene.stage, "wiki", b"http/1.1").await;
+    wire.write_all(sent.as_bytes()).await.unwrap();
+    let came = crate::wire::to_the_end(&mut wire).await;
+    let seen = crate::wire::replies(&came)[0].json();
+    assert_eq!(
+        seen["trailers"],
+        serde_json::json!({"x-checksum": ["7"]}),
+        "{seen}"
+    );
+    assert_eq!(seen["remote_user"], scene.sam.as_str());
+    let came = String::from_utf8_lossy(&came).to_ascii_lowercase();
+    assert!(came.contains("\r\n0\r\nx-checksum: 42\r\n"), "{came}");
+    assert!(!came.contains("evil"), "{came}");
+}
