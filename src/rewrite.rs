@@ -295,6 +295,7 @@ mod tests {
                 first_byte: Duration::from_secs(1),
                 idle: Duration::from_secs(1),
                 max_body: 0,
+                keep_form: 1 << 20,
             },
             bearer_audiences: Vec::new(),
             websocket: crate::model::application::websocket::WebSocket::default(),

@@ -98,6 +98,18 @@ pub fn is_foreign(
     }
 }
 
+/// True when a page of the application itself provably sent the request.
+#[must_use]
+pub fn is_own(head: &Parts, own_origin: &str) -> bool {
+    let origin = text(&head.headers, header::ORIGIN.as_str());
+    match text(&head.headers, "sec-fetch-site") {
+        Some(site) => {
+            site == "same-origin" && origin.is_none_or(|o| o == own_origin || o == "null")
+        }
+        None => origin == Some(own_origin),
+    }
+}
+
 /// The value of a header that must come once; anything else counts as absent.
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut all = headers.get_all(name).iter();

@@ -119,7 +119,7 @@ impl Inner {
                     "sign_out_url": OwnPath::SignOut.as_str(),
                 })))
             }
-            Found::Expired => Err(Stop::deny(Code::SessionExpired, "asked for its state")),
+            Found::Expired(_) => Err(Stop::deny(Code::SessionExpired, "asked for its state")),
             Found::Ended(_) => Err(Stop::deny(Code::SessionEnded, "asked for its state")),
             Found::Nothing => Err(Stop::deny(Code::SignInRequired, "asked for its state")),
         }

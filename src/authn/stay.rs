@@ -57,7 +57,7 @@ impl Authn {
                         Found::Ended(reason) => {
                             return Err(Stop::deny(Code::SessionEnded, reason.as_str()));
                         }
-                        Found::Expired => {
+                        Found::Expired(_) => {
                             return Err(Stop::deny(Code::SessionExpired, "its time ran out"));
                         }
                         Found::Nothing => {

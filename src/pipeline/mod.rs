@@ -5,6 +5,7 @@
 //! a refused request never reaches a backend.
 
 mod exchange;
+mod form;
 mod stay;
 mod tunnel;
 
@@ -39,6 +40,7 @@ use crate::authn::Authn;
 use crate::authn::Ended;
 use crate::authn::OwnPath;
 use crate::authn::Stay;
+use crate::authn::cookie;
 use crate::authn::fetch::Asks;
 use crate::authz::Authz;
 use crate::forward::Forwarder;
@@ -159,7 +161,12 @@ impl Pipeline {
         let connects = tunnel::as_handshake(&mut head)?;
 
         trace.enter("authn");
-        let user = self.authn.identify(&head, &app, target.as_str()).await?;
+        let user = match self.authn.identify(&head, &app, target.as_str()).await {
+            Err(stop) if is_form_in_vain(&stop, &head) => {
+                return form::keep(self, stop, &head, content, (&app, &target)).await;
+            }
+            other => other?,
+        };
         trace.access.person = user.claims().person.to_string();
         let session = user.session_key();
         let stay = Stay::of(user.clone());
@@ -179,17 +186,34 @@ impl Pipeline {
         trace.enter("forward");
         head.headers.insert(X_REQUEST_ID, trace.request_id());
         let offer = tunnel::offer(&mut head, &content, &app, connects)?;
-        let request = Request::from_parts(head, bounded(content, &app)?);
+        let person = user.claims().person;
+        let form = self
+            .authn
+            .resume(&head, &app, person, target.as_str())
+            .await?;
+        let (request, kept) = match form {
+            Some(form) => form::resumed(head, form),
+            None => (Request::from_parts(head, bounded(content, &app)?), None),
+        };
         let outbound = Outbound {
             app: &app,
             target: &target,
             client: trace.client,
             session,
         };
-        let mut response = exchange::send(&self.forwarder, request, outbound, &credential).await?;
+        let sent = exchange::send(&self.forwarder, request, outbound, &credential).await;
+        let resumed = kept.is_some();
+        let mut response = match kept {
+            Some(kept) => form::sent(&self.authn, kept, sent).await?,
+            None => sent?,
+        };
 
         trace.enter("rewrite");
         rewrite::response(response.headers_mut(), &app);
+        if resumed {
+            let gone = cookie::FORM_GONE;
+            response.headers_mut().append(header::SET_COOKIE, gone);
+        }
         let attendance = || Attendance::new(self, &app, stay);
         let response = match offer {
             None => stay::attended(response, attendance),
@@ -294,7 +318,9 @@ impl Pipeline {
             sign_in_again: Some(again),
         };
         let mut response = match (asks, code) {
-            (Asks::Form, Code::SessionExpired) => self.pages.form_not_sent(&refusal, language),
+            (Asks::Form, Code::SessionExpired | Code::FormNotKept) => {
+                self.pages.form_not_sent(&refusal, language)
+            }
             (Asks::Page | Asks::Form, _) => self.pages.refusal(&refusal, language),
             (Asks::Data, _) => self.pages.refusal_json(&refusal, language),
         };
@@ -303,6 +329,12 @@ impl Pipeline {
         }
         response
     }
+}
+
+/// A form that came too late for its session.
+fn is_form_in_vain(stop: &Stop, head: &Parts) -> bool {
+    matches!(stop, Stop::Deny(denial) if denial.code == Code::SessionExpired)
+        && Asks::of(&head.method, &head.headers) == Asks::Form
 }
 
 /// The one host that a request is for.

@@ -104,6 +104,7 @@ fn application(backends: &[&str], sso: Sso) -> Application {
             first_byte: Duration::from_secs(5),
             idle: Duration::from_secs(5),
             max_body: 0,
+            keep_form: 1 << 20,
         },
         bearer_audiences: Vec::new(),
         websocket: crate::model::application::websocket::WebSocket::default(),
