@@ -10,8 +10,10 @@ use http::header;
 use url::Url;
 
 use crate::forward::headers::HOP_BY_HOP;
+use crate::forward::headers::declared_trailers;
 use crate::forward::headers::is_ours;
 use crate::forward::headers::listed_in_connection;
+use crate::forward::headers::trailer_header;
 use crate::forward::negotiate;
 use crate::model::application::Application;
 use crate::model::application::Sso;
@@ -22,6 +24,7 @@ pub const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Makes a backend's response headers ours.
 pub fn response(headers: &mut HeaderMap, application: &Application) {
+    let trailers = trailer_header(&declared_trailers(headers, &[]));
     for name in listed_in_connection(headers) {
         headers.remove(name);
     }
@@ -30,6 +33,9 @@ pub fn response(headers: &mut HeaderMap, application: &Application) {
     }
     for name in INTERNAL {
         headers.remove(name);
+    }
+    if let Some(trailers) = trailers {
+        headers.insert(header::TRAILER, trailers);
     }
     challenges(headers, application);
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
@@ -296,6 +302,7 @@ mod tests {
             addresses: crate::model::addresses::Addresses::default(),
             rates: crate::model::rates::Rates::default(),
             bearer_audiences: Vec::new(),
+            websocket: crate::model::application::websocket::WebSocket::default(),
         }
     }
 
@@ -475,7 +482,7 @@ mod tests {
             ("upgrade", "h2c"),
             ("alt-svc", "h2=\":443\""),
             ("proxy-authenticate", "Basic"),
-            ("trailer", "x"),
+            ("trailer", "content-length, set-cookie"),
         ] {
             assert!(rewritten(&application, name, value).is_empty(), "{name}");
         }

@@ -30,6 +30,7 @@ pub mod seal;
 mod session;
 mod sign_in;
 mod sign_out;
+mod stay;
 mod user;
 
 use std::collections::HashMap;
@@ -45,6 +46,7 @@ use uuid::Uuid;
 
 pub use fetch::is_navigation;
 pub use own_path::OwnPath;
+pub use stay::Stay;
 pub use user::AuthenticatedUser;
 pub use user::Ended;
 pub use user::SessionKey;
@@ -273,7 +275,8 @@ impl Authn {
         let found = inner.sessions.find(&head.headers, &app.host).await?;
         let (code, why) = match found {
             Found::Live(live, standing) => {
-                if fetch::is_foreign(head, || answer::origin(&app.published_url)) {
+                let own = || answer::origin(&app.published_url);
+                if fetch::is_foreign(head, &app.websocket.origins, own) {
                     let site = fetch::text(&head.headers, "origin").unwrap_or("another site");
                     let detail = format!("from {}", crate::oidc::error::bounded(site));
                     return Err(Stop::deny(Code::ForeignOrigin, detail));

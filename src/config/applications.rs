@@ -1,5 +1,7 @@
 //! One file an application: `apps/<id>.toml` becomes an [`Application`].
 
+mod websocket;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -88,6 +90,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         );
     }
     bearer.finish();
+    let websocket = websocket::websocket(&root.section("websocket"));
     let (published_url, host, prefix) = published?;
     Some(Application {
         id: id?,
@@ -104,6 +107,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         addresses,
         rates,
         bearer_audiences,
+        websocket,
     })
 }
 

@@ -237,6 +237,7 @@ fn reach_fix(app: &Application, error: &Error) -> String {
         }
         Error::Protocol { .. }
         | Error::Switched(_)
+        | Error::Handshake { .. }
         | Error::TicketRefused { .. }
         | Error::Credential(_)
         | Error::Body(_)
@@ -373,7 +374,9 @@ fn unreached(app: &Application, error: &Error) -> Refusal {
     let code = match error {
         Error::FirstByte { .. } => Code::BackendTimeout,
         Error::Tls { .. } => Code::BackendTls,
-        Error::Protocol { .. } | Error::Switched(_) => Code::BackendProtocol,
+        Error::Protocol { .. } | Error::Switched(_) | Error::Handshake { .. } => {
+            Code::BackendProtocol
+        }
         Error::Unreachable { .. }
         | Error::ConnectTimeout { .. }
         | Error::Closed { .. }

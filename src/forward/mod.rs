@@ -24,9 +24,11 @@ pub mod binding;
 pub mod body;
 pub mod connect;
 pub mod error;
+pub mod frames;
 pub mod headers;
 pub mod negotiate;
 pub mod pool;
+pub mod upgrade;
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -66,6 +68,7 @@ use crate::forward::pool::Lease;
 use crate::forward::pool::Limits;
 use crate::forward::pool::Partition;
 use crate::forward::pool::Pool;
+use crate::forward::upgrade::Wish;
 use crate::listener::body::IdleBody;
 use crate::model::application::Application;
 use crate::model::application::SendToken;
@@ -121,6 +124,10 @@ struct Draft<'a> {
     headers: HeaderMap,
     application: &'a Application,
     target: &'a Target,
+    /// Trailers of its body that are passed on.
+    trailers: Vec<HeaderName>,
+    /// It asks for a WebSocket.
+    wish: Option<Wish>,
 }
 
 /// A server that takes the request, and the connection to it.
@@ -186,12 +193,15 @@ impl Forwarder {
     /// When there is no answer that can be passed on.
     pub async fn send(
         &self,
-        exchange: Exchange<'_>,
+        mut exchange: Exchange<'_>,
         credential: Option<&Credential<'_>>,
         request: Request<Body>,
     ) -> Result<Answer, Error> {
         let (head, body) = request.into_parts();
         let draft = Draft::new(&exchange, head)?;
+        if draft.wish.is_some() {
+            exchange.partition = Partition::Alone;
+        }
         let group = self.group(exchange.application);
         let send = match &exchange.application.sso {
             Sso::Kerberos(kerberos) => kerberos.send,
@@ -209,7 +219,7 @@ impl Forwarder {
             }
             Some(_) | None => None,
         };
-        let upload = Upload::new(body).0;
+        let upload = Upload::new(body).0.declare(&draft.trailers);
         let request = draft.request(server, token, upload)?;
         let (mut response, mut lease) = self
             .ask(&draft, server, reached.lease, request, renew)
@@ -238,7 +248,10 @@ impl Forwarder {
         if credential.is_some() && negotiate::is_asked(&response) {
             return Err(refused(server, index));
         }
-        draft.answer(response, lease, index)
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return upgrade::switched(draft.wish.as_ref(), server, response, lease, index);
+        }
+        Ok(draft.answer(response, lease, index))
     }
 
     /// A connection to the first server in turn that takes one.
@@ -351,7 +364,10 @@ impl<'a> Draft<'a> {
         if head.method == Method::CONNECT || head.method == Method::TRACE {
             return Err(Error::Method(head.method));
         }
-        if let Some(protocol) = headers::wanted_upgrade(&head.headers) {
+        let wish = head.extensions.get::<Wish>().cloned();
+        if wish.is_none()
+            && let Some(protocol) = headers::wanted_upgrade(&head.headers)
+        {
             return Err(Error::Upgrade(protocol));
         }
         let mut headers = head.headers;
@@ -362,7 +378,17 @@ impl<'a> Draft<'a> {
         };
         let set = exchange.identity.iter().map(|(name, _)| name);
         let identity: Vec<_> = configured.iter().map(|(name, _)| name).chain(set).collect();
+        let trailers = headers::declared_trailers(&headers, &identity);
+        let takes_trailers = headers::takes_trailers(&headers);
         headers::scrub(&mut headers, &identity)?;
+        if let Some(declared) = headers::trailer_header(&trailers) {
+            headers.insert(header::TRAILER, declared);
+        }
+        if takes_trailers && wish.is_none() {
+            // RFC 9110 10.1.4: TE speaks of one connection, and has to be listed.
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("TE"));
+        }
         let host = published_authority(application);
         let origin = Origin {
             address: exchange.client,
@@ -384,6 +410,8 @@ impl<'a> Draft<'a> {
             headers,
             application,
             target: exchange.target,
+            trailers,
+            wish,
         })
     }
 
@@ -407,6 +435,9 @@ impl<'a> Draft<'a> {
             .or_insert_with(|| server.authority.clone());
         if let Some(token) = token {
             headers.insert(header::AUTHORIZATION, token);
+        }
+        if let Some(wish) = &self.wish {
+            wish.write(&mut headers);
         }
         // RFC 9110 8.6: IIS answers 411 to a POST without a length.
         let wants_length = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
@@ -453,15 +484,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn answer(
-        &self,
-        response: Response<Incoming>,
-        lease: Lease,
-        index: usize,
-    ) -> Result<Answer, Error> {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Error::Switched(self.application.id.to_string()));
-        }
+    fn answer(&self, response: Response<Incoming>, lease: Lease, index: usize) -> Answer {
         let reused = lease.reused;
         let backend_token = negotiate::token(response.headers());
         let idle = self.application.limits.idle;
@@ -472,12 +495,12 @@ impl<'a> Draft<'a> {
         if !headless && response.body().size_hint().exact().is_none() {
             response.headers_mut().remove(header::CONTENT_LENGTH);
         }
-        Ok(Answer {
+        Answer {
             response,
             index,
             backend_token,
             reused,
-        })
+        }
     }
 }
 

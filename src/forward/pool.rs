@@ -35,6 +35,8 @@ pub enum Partition {
     Anonymous,
     /// For backends that are sent Negotiate tokens.
     Session(SessionKey),
+    /// Never a waiting one, and never kept: it is to become something else than HTTP.
+    Alone,
 }
 
 /// One person's session, acting as one principal.
@@ -49,7 +51,7 @@ pub struct SessionKey {
 impl Partition {
     const fn session(&self) -> Option<&[u8; 32]> {
         match self {
-            Self::Anonymous => None,
+            Self::Anonymous | Self::Alone => None,
             Self::Session(key) => Some(&key.session),
         }
     }
@@ -223,7 +225,8 @@ impl Lease {
             ..
         } = self;
         // SECURITY: a connection that may know somebody is nobody's.
-        let nobodys = key.partition == Partition::Anonymous && connection.tainted;
+        let nobodys = key.partition == Partition::Alone
+            || key.partition == Partition::Anonymous && connection.tainted;
         if !nobodys && !connection.sender.is_closed() {
             pool.put(key, &alive, connection);
         }
@@ -246,6 +249,9 @@ impl Pool {
 
     /// A waiting connection of exactly this key.
     pub fn take(self: &Arc<Self>, key: &Key) -> Option<Lease> {
+        if key.partition == Partition::Alone {
+            return None;
+        }
         let mut shard = self.shard(key);
         let slot = slot(&mut shard, key);
         let alive = Arc::clone(&slot.alive);
@@ -353,6 +359,7 @@ impl Pool {
         let limit = match key.partition {
             Partition::Anonymous => self.limits.per_backend,
             Partition::Session(_) => self.limits.per_session,
+            Partition::Alone => return,
         };
         let mut shard = self.shard(&key);
         // Another slot, or none: the session ended, and what looks like it is a later one.

@@ -19,6 +19,7 @@ pub mod framing;
 pub mod guard;
 pub mod proxy_header;
 pub mod redirect;
+pub mod switch;
 pub mod tls;
 pub mod turned_away;
 

@@ -1,5 +1,7 @@
 //! A published application: where it is, who may enter, and how it learns who came.
 
+pub mod websocket;
+
 use std::time::Duration;
 
 use url::Url;
@@ -42,6 +44,8 @@ pub struct Application {
     pub rates: Rates,
     /// Audiences of access tokens accepted from API clients; empty = no bearer tokens.
     pub bearer_audiences: Vec<String>,
+    /// What it allows of WebSocket.
+    pub websocket: websocket::WebSocket,
 }
 
 /// One server of an application.

@@ -166,7 +166,7 @@ impl Gate {
         }
         Some(Arc::new(Self {
             place,
-            rates: rates.clone(),
+            rates: *rates,
             person: Limit {
                 rate: rates.per_person.map(Buckets::new),
                 at_once: rates.person_at_once.map(AtOnce::new),

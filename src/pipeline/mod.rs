@@ -7,6 +7,8 @@
 pub mod admission;
 mod exchange;
 mod form;
+mod stay;
+mod tunnel;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -39,6 +41,7 @@ use uuid::Uuid;
 use crate::authn::Authn;
 use crate::authn::Ended;
 use crate::authn::OwnPath;
+use crate::authn::Stay;
 use crate::authn::cookie;
 use crate::authn::fetch::Asks;
 use crate::authz::Authz;
@@ -65,6 +68,9 @@ use crate::pages::Pages;
 use crate::pages::Refusal;
 use crate::pipeline::admission::Admission;
 use crate::pipeline::exchange::Outbound;
+use crate::pipeline::stay::Attendance;
+use crate::pipeline::stay::CutShort;
+use crate::pipeline::tunnel::Tunnel;
 use crate::rewrite;
 use crate::route::Matched;
 use crate::route::OWN_PREFIX;
@@ -102,6 +108,7 @@ impl Pipeline {
         let language = Language::from_accept(request.headers());
         let asks = Asks::of(request.method(), request.headers());
         let head_only = request.method() == Method::HEAD;
+        let connects = request.method() == Method::CONNECT;
         let mut response = match self.walk(request, &mut trace).await {
             Ok(response) => response,
             Err(stop) => self.stopped(stop, &mut trace, asks, language),
@@ -116,6 +123,13 @@ impl Pipeline {
             // RFC 9110 9.3.2: no content after HEAD. hyper leaves it out in HTTP/1 only; in HTTP/2 our pages
             // would break the stream.
             *response.body_mut() = body::empty();
+        }
+        if let Some(tunnel) = trace.tunnel.take() {
+            return tunnel.open(trace, response);
+        }
+        if connects && response.status().is_success() {
+            // RFC 8441 5: that would say that the socket is open.
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
         trace.finish(response)
     }
@@ -155,6 +169,7 @@ impl Pipeline {
         };
         trace.app = Some(Arc::clone(&app));
         trace.hold(self.admission.application(&app, trace.client)?);
+        let connects = tunnel::as_handshake(&mut head)?;
 
         trace.enter("authn");
         let user = match self.authn.identify(&head, &app, target.as_str()).await {
@@ -169,6 +184,7 @@ impl Pipeline {
         for inside in self.admission.person(&app, person)? {
             trace.hold(inside);
         }
+        let stay = Stay::of(user.clone());
 
         trace.enter("authz");
         let user = self.authz.admit(user, &app).await?;
@@ -184,6 +200,7 @@ impl Pipeline {
 
         trace.enter("forward");
         head.headers.insert(X_REQUEST_ID, trace.request_id());
+        let offer = tunnel::offer(&mut head, &content, &app, connects)?;
         let person = user.claims().person;
         let form = self
             .authn
@@ -216,6 +233,15 @@ impl Pipeline {
             let gone = cookie::FORM_GONE;
             response.headers_mut().append(header::SET_COOKIE, gone);
         }
+        let attendance = || Attendance::new(self, &app, stay);
+        let response = match offer {
+            None => stay::attended(response, attendance),
+            Some(offer) => {
+                let (response, tunnel) = offer.answered(response, attendance())?;
+                trace.tunnel = tunnel;
+                response
+            }
+        };
         trace.enter("");
         Ok(response)
     }
@@ -419,6 +445,8 @@ struct Trace {
     client: IpAddr,
     /// Places taken until the response's end.
     held: Vec<Inside>,
+    /// The answer opens it.
+    tunnel: Option<Tunnel>,
 }
 
 impl Trace {
@@ -444,6 +472,7 @@ impl Trace {
             app: None,
             client,
             held: Vec::new(),
+            tunnel: None,
         }
     }
 
@@ -480,11 +509,15 @@ impl Trace {
         HeaderValue::from_str(&self.access.request_id).unwrap_or(HeaderValue::from_static(""))
     }
 
-    /// The line is written when the response's last byte is out.
-    fn finish(mut self, response: Response<Body>) -> Response<Body> {
+    fn answered(&mut self, response: &Response<Body>) {
         self.leave();
         self.access.status = response.status().as_u16();
         self.access.head = self.began.elapsed();
+    }
+
+    /// The line is written when the response's last byte is out.
+    fn finish(mut self, response: Response<Body>) -> Response<Body> {
+        self.answered(&response);
         let (head, content) = response.into_parts();
         // The answer to HEAD is over with its head; nobody asks for its body.
         let ended = self.access.method == "HEAD";
@@ -541,8 +574,10 @@ impl HttpBody for Counted {
             }
             Some(Err(error)) => {
                 self.ended = true;
-                self.trace.access.why = "body-cut";
-                self.trace.access.side = Side::Backend.to_string();
+                (self.trace.access.why, self.trace.access.side) = match CutShort::of(&**error) {
+                    Some(code) => (code.as_str(), String::new()),
+                    None => ("body-cut", Side::Backend.to_string()),
+                };
                 self.trace.access.detail = error.to_string();
             }
             None => self.ended = true,

@@ -96,6 +96,7 @@ fn app(name: &str) -> Application {
         addresses: crate::model::addresses::Addresses::default(),
         rates: crate::model::rates::Rates::default(),
         bearer_audiences: Vec::new(),
+        websocket: crate::model::application::websocket::WebSocket::default(),
     }
 }
 

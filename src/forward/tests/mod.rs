@@ -112,6 +112,7 @@ fn application(backends: &[&str], sso: Sso) -> Application {
         addresses: crate::model::addresses::Addresses::default(),
         rates: crate::model::rates::Rates::default(),
         bearer_audiences: Vec::new(),
+        websocket: crate::model::application::websocket::WebSocket::default(),
     }
 }
 
