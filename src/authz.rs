@@ -86,11 +86,35 @@ impl Authz {
         })
     }
 
+    /// Lets somebody who may use `app` in while it is closed for maintenance, if an exception fits.
+    ///
+    /// # Errors
+    /// `maintenance`.
+    pub fn excepted(&self, user: &AuthorizedUser, app: &Application) -> Result<(), Stop> {
+        match &app.maintenance {
+            Some(closed) => {
+                let mut rules = closed.except.iter();
+                if rules.any(|rule| fits(rule, user.claims(), user.groups())) {
+                    return Ok(());
+                }
+                let detail = format!("{} fits no exception", user.claims().person);
+                Err(Stop::deny(Code::Maintenance, detail))
+            }
+            None => Ok(()),
+        }
+    }
+
     async fn groups(&self, claims: &Claims, app: &Application) -> Result<Vec<Uuid>, Stop> {
         if let Groups::Listed(groups) = &claims.groups {
             return Ok(groups.clone());
         }
-        let rules = app.access.allow.iter().chain(&app.access.deny);
+        let except = app.maintenance.iter().flat_map(|closed| &closed.except);
+        let rules = app
+            .access
+            .allow
+            .iter()
+            .chain(&app.access.deny)
+            .chain(except);
         let named: BTreeSet<Uuid> = rules
             .filter_map(|rule| rule.group)
             .chain(self.mapped_groups.iter().copied())

@@ -291,6 +291,9 @@ mod tests {
                 max_body: 0,
             },
             bearer_audiences: Vec::new(),
+            public: crate::model::application::public::Public::default(),
+            cors: None,
+            maintenance: None,
         }
     }
 

@@ -50,6 +50,7 @@ pub use user::SessionKey;
 pub use user::Via;
 
 use crate::model::application::Application;
+use crate::model::application::cors::Cors;
 use crate::model::body::Body;
 use crate::model::clock::Clock;
 use crate::model::names::HostName;
@@ -228,7 +229,8 @@ impl Authn {
         let (code, why) = match found {
             Found::Live(live, standing) => {
                 let origin = answer::origin(&app.published_url);
-                if fetch::is_foreign(head, &origin) {
+                let trusted = |cors: &Cors| cors.trusts(&head.headers);
+                if fetch::is_foreign(head, &origin) && !app.cors.as_ref().is_some_and(trusted) {
                     let site = fetch::text(&head.headers, "origin").unwrap_or("another site");
                     let detail = format!("from {}", crate::oidc::error::bounded(site));
                     return Err(Stop::deny(Code::ForeignOrigin, detail));

@@ -1,5 +1,9 @@
 //! A published application: where it is, who may enter, and how it learns who came.
 
+pub mod cors;
+pub mod maintenance;
+pub mod public;
+
 use std::time::Duration;
 
 use url::Url;
@@ -8,6 +12,9 @@ use uuid::Uuid;
 use super::names::AppId;
 use super::names::HostName;
 use super::names::Spn;
+use cors::Cors;
+use maintenance::Maintenance;
+use public::Public;
 
 /// One published application, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +43,12 @@ pub struct Application {
     pub limits: Limits,
     /// Audiences of access tokens accepted from API clients; empty = no bearer tokens.
     pub bearer_audiences: Vec<String>,
+    /// What is open to people who did not sign in.
+    pub public: Public,
+    /// Other sites' scripts.
+    pub cors: Option<Cors>,
+    /// Closed for a while.
+    pub maintenance: Option<Maintenance>,
 }
 
 /// One server of an application.

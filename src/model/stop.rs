@@ -152,6 +152,7 @@ codes! {
     BodyTooLarge "body-too-large" PAYLOAD_TOO_LARGE, "the request body is above the application's `max_body`";
     HeaderTooLarge "header-too-large" REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's headers are above the listener's limit";
     ClientGone "client-gone" BAD_REQUEST, "the client went away in the middle of its request; nobody reads the answer";
+    Maintenance "maintenance" SERVICE_UNAVAILABLE, "the application, or the whole gateway, has a [maintenance] section; remove it to open again";
     RequestTimeout "request-timeout" REQUEST_TIMEOUT, "the client stopped sending";
     // authn
     SignInRequired "sign-in-required" UNAUTHORIZED, "no session; a page navigation would have been sent to sign-in";

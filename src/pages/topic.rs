@@ -27,6 +27,7 @@ pub(super) enum Topic {
     NotForPrograms,
     PersonInactive,
     Busy,
+    Maintenance,
     NoAccess,
     NoGuests,
     OtherOrganization,
@@ -102,6 +103,7 @@ impl Topic {
             Code::TokenWithoutPerson | Code::BearerNotAccepted => Self::NotForPrograms,
             Code::PersonDisabled => Self::PersonInactive,
             Code::StoreUnavailable | Code::Overloaded | Code::KdcBusy => Self::Busy,
+            Code::Maintenance => Self::Maintenance,
             Code::NotAllowed | Code::DenyRule => Self::NoAccess,
             Code::GuestsDenied => Self::NoGuests,
             Code::TenantDenied => Self::OtherOrganization,
@@ -146,6 +148,7 @@ impl Topic {
             | Self::Incomplete
             | Self::SignInServiceDown
             | Self::Busy
+            | Self::Maintenance
             | Self::AccessUnknown
             | Self::AccountNotMade
             | Self::DirectoryDown
@@ -183,6 +186,7 @@ impl Topic {
             | Self::OtherOrganization
             | Self::AccountMissing
             | Self::AccountExpired
+            | Self::Maintenance
             | Self::PersonInactive => Helper::Owner,
             Self::RequestUnclear
             | Self::NothingHere

@@ -17,6 +17,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::Method;
@@ -36,6 +37,7 @@ use uuid::Uuid;
 use crate::authn::Authn;
 use crate::authn::Ended;
 use crate::authn::OwnPath;
+use crate::authn::SessionKey;
 use crate::authn::fetch::Asks;
 use crate::authz::Authz;
 use crate::forward::Forwarder;
@@ -45,6 +47,10 @@ use crate::listener::body::IdleBody;
 use crate::listener::body::LimitedBody;
 use crate::mapping::Mapping;
 use crate::model::application::Application;
+use crate::model::application::cors;
+use crate::model::application::cors::Cors;
+use crate::model::application::cors::Preflight;
+use crate::model::application::maintenance::Maintenance;
 use crate::model::body;
 use crate::model::body::Body;
 use crate::model::body::BodyError;
@@ -58,10 +64,13 @@ use crate::pages::Pages;
 use crate::pages::Refusal;
 use crate::pipeline::exchange::Outbound;
 use crate::rewrite;
+use crate::route;
+use crate::route::Entrance;
 use crate::route::Matched;
 use crate::route::OWN_PREFIX;
 use crate::route::Routes;
 use crate::route::target::Target;
+use crate::sso::BackendCredential;
 use crate::sso::Sso;
 use crate::telemetry::Access;
 
@@ -96,6 +105,9 @@ impl Pipeline {
             Ok(response) => response,
             Err(stop) => self.stopped(stop, &mut trace, asks, language),
         };
+        if trace.app.as_ref().is_some_and(|app| app.cors.is_some()) {
+            mark_for_other_sites(response.headers_mut(), &trace);
+        }
         response
             .headers_mut()
             .insert(header::STRICT_TRANSPORT_SECURITY, rewrite::HSTS);
@@ -132,33 +144,34 @@ impl Pipeline {
         request: Request<Incoming>,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Stop> {
-        let host = host(&request)?;
+        let named =
+            authority(&request).map_err(|bad| Stop::deny(Code::HostMismatch, bad.to_string()))?;
         let (mut head, content) = request.into_parts();
         let target = Target::parse(&head.uri)
             .map_err(|bad| Stop::deny(Code::TargetRefused, bad.to_string()))?;
-        let app = match self.routes.find(&host, &target)? {
+        let app = match self.routes.find(&named.host, &target)? {
             Matched::Application(app) => app,
-            Matched::Own(path) => return self.own(&path, &head, content, &host, trace).await,
+            Matched::Own(path) => {
+                let host = host(&named.host)?;
+                return self.own(&path, &head, content, &host, trace).await;
+            }
             Matched::AddSlash(prefix) => return Ok(add_slash(&prefix, &target)),
         };
         trace.app = Some(Arc::clone(&app));
 
-        trace.enter("authn");
-        let user = self.authn.identify(&head, &app, target.as_str()).await?;
-        trace.access.person = user.claims().person.to_string();
-        let session = user.session_key();
-
-        trace.enter("authz");
-        let user = self.authz.admit(user, &app).await?;
-
-        trace.enter("mapping");
-        let user = self.mapping.resolve(user, &app).await?;
-        if let Some(account) = user.account() {
-            trace.access.principal = account.principal.to_string();
+        let entrance = route::entrance(&app, &head, &target, content.is_end_stream());
+        if let Some(closed) = &app.maintenance {
+            still_open(closed, &entrance, &target)?;
         }
-
-        trace.enter("sso");
-        let credential = self.sso.credential(&user, &app)?;
+        if let Some(cors) = &app.cors
+            && let Some(answer) = other_sites(cors, &head, trace)?
+        {
+            return Ok(answer);
+        }
+        let (credential, session) = match entrance {
+            Entrance::SignedIn => self.signed_in(&head, &app, &target, trace).await?,
+            Entrance::Anonymous(nobody) => (BackendCredential::of_nobody(&nobody), None),
+        };
 
         trace.enter("forward");
         head.headers.insert(X_REQUEST_ID, trace.request_id());
@@ -175,6 +188,33 @@ impl Pipeline {
         rewrite::response(response.headers_mut(), &app);
         trace.enter("");
         Ok(response)
+    }
+
+    /// The rooms that find out who it is and what the backend shall know of it.
+    async fn signed_in(
+        &self,
+        head: &Parts,
+        app: &Application,
+        target: &Target,
+        trace: &mut Trace,
+    ) -> Result<(BackendCredential, Option<SessionKey>), Stop> {
+        trace.enter("authn");
+        let user = self.authn.identify(head, app, target.as_str()).await?;
+        trace.access.person = user.claims().person.to_string();
+        let session = user.session_key();
+
+        trace.enter("authz");
+        let user = self.authz.admit(user, app).await?;
+        self.authz.excepted(&user, app)?;
+
+        trace.enter("mapping");
+        let user = self.mapping.resolve(user, app).await?;
+        if let Some(account) = user.account() {
+            trace.access.principal = account.principal.to_string();
+        }
+
+        trace.enter("sso");
+        Ok((self.sso.credential(&user, app)?, Some(session)))
     }
 
     /// The gateway's own paths on every published host.
@@ -260,12 +300,19 @@ impl Pipeline {
             .as_ref()
             .map(|app| app.prefix.as_str())
             .unwrap_or("/");
+        let closed = trace
+            .app
+            .as_ref()
+            .filter(|_| code == Code::Maintenance)
+            .and_then(|app| app.maintenance.as_ref());
         let refusal = Refusal {
             code,
             request_id: &trace.access.request_id,
             application: trace.app.as_ref().map(|app| app.name.as_str()),
             time: self.clock.unix(),
             sign_in_again: Some(again),
+            message: closed.and_then(|closed| closed.message.as_deref()),
+            retry_after: closed.map(|closed| closed.retry_after(self.clock.unix())),
         };
         let mut response = match (asks, code) {
             (Asks::Form, Code::SessionExpired) => self.pages.form_not_sent(&refusal, language),
@@ -280,13 +327,62 @@ impl Pipeline {
 }
 
 /// The one host that a request is for.
-fn host(request: &Request<Incoming>) -> Result<HostName, Stop> {
-    let named =
-        authority(request).map_err(|bad| Stop::deny(Code::HostMismatch, bad.to_string()))?;
+fn host(named: &str) -> Result<HostName, Stop> {
     named
-        .host
         .parse()
-        .map_err(|_| Stop::deny(Code::HostUnknown, format!("host {:?}", named.host)))
+        .map_err(|_| Stop::deny(Code::HostUnknown, format!("host {named:?}")))
+}
+
+/// Lets on what a closed application still answers: its open paths, and people who may be excepted.
+fn still_open(closed: &Maintenance, entrance: &Entrance, target: &Target) -> Result<(), Stop> {
+    let open = match entrance {
+        Entrance::SignedIn => !closed.except.is_empty(),
+        Entrance::Anonymous(_) => closed.open.holds(target.path()),
+    };
+    if open {
+        Ok(())
+    } else {
+        Err(Stop::deny(Code::Maintenance, "the application is closed"))
+    }
+}
+
+/// Answers a preflight, and remembers whose script waits for the answer to anything else.
+fn other_sites(
+    cors: &Cors,
+    head: &Parts,
+    trace: &mut Trace,
+) -> Result<Option<Response<Body>>, Stop> {
+    if cors.preflight != Preflight::Answer {
+        return Ok(None);
+    }
+    let origin = cors.listed(&head.headers);
+    trace.other_site = origin.cloned();
+    if !cors::is_preflight(&head.method, &head.headers) {
+        return Ok(None);
+    }
+    if origin.is_none() {
+        let detail = "a preflight from an origin that [cors] does not list";
+        return Err(Stop::deny(Code::ForeignOrigin, detail));
+    }
+    let mut answer = Response::new(body::empty());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    cors.answer_preflight(answer.headers_mut());
+    trace.enter("");
+    Ok(Some(answer))
+}
+
+/// What another site's script may read, its browser decides by these headers.
+fn mark_for_other_sites(headers: &mut HeaderMap, trace: &Trace) {
+    let cors = trace.app.as_ref().and_then(|app| app.cors.as_ref());
+    let Some(cors) = cors.filter(|cors| cors.preflight == Preflight::Answer) else {
+        return;
+    };
+    // The gateway has the word here: two of them would be read as none.
+    headers.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+    headers.remove(header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
+    if let Some(origin) = &trace.other_site {
+        cors.mark(origin, headers);
+    }
 }
 
 /// The request's body within the application's limits.
@@ -337,6 +433,8 @@ struct Trace {
     entered: Instant,
     app: Option<Arc<Application>>,
     client: IpAddr,
+    /// The other site whose script asks, where [cors] lists it.
+    other_site: Option<HeaderValue>,
 }
 
 impl Trace {
@@ -364,6 +462,7 @@ impl Trace {
             entered: now,
             app: None,
             client,
+            other_site: None,
         }
     }
 

@@ -91,6 +91,9 @@ fn app(name: &str) -> Application {
             max_body: 0,
         },
         bearer_audiences: Vec::new(),
+        public: crate::model::application::public::Public::default(),
+        cors: None,
+        maintenance: None,
     }
 }
 

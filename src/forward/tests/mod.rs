@@ -106,6 +106,9 @@ fn application(backends: &[&str], sso: Sso) -> Application {
             max_body: 0,
         },
         bearer_audiences: Vec::new(),
+        public: crate::model::application::public::Public::default(),
+        cors: None,
+        maintenance: None,
     }
 }
 
