@@ -91,17 +91,11 @@ impl Authz {
     /// # Errors
     /// `maintenance`.
     pub fn excepted(&self, user: &AuthorizedUser, app: &Application) -> Result<(), Stop> {
-        match &app.maintenance {
-            Some(closed) => {
-                let mut rules = closed.except.iter();
-                if rules.any(|rule| fits(rule, user.claims(), user.groups())) {
-                    return Ok(());
-                }
-                let detail = format!("{} fits no exception", user.claims().person);
-                Err(Stop::deny(Code::Maintenance, detail))
-            }
-            None => Ok(()),
+        if is_excepted(user.claims(), user.groups(), app) {
+            return Ok(());
         }
+        let detail = format!("{} fits no exception", user.claims().person);
+        Err(Stop::deny(Code::Maintenance, detail))
     }
 
     async fn groups(&self, claims: &Claims, app: &Application) -> Result<Vec<Uuid>, Stop> {
@@ -174,6 +168,15 @@ pub fn decide(claims: &Claims, groups: &[Uuid], access: &Access) -> Result<(), D
         Code::NotAllowed,
         format!("{person} fits no allow rule; app roles in the token: [{roles}]"),
     )
+}
+
+/// True unless `app` is closed for maintenance and no exception fits.
+#[must_use]
+pub fn is_excepted(claims: &Claims, groups: &[Uuid], app: &Application) -> bool {
+    app.maintenance.as_ref().is_none_or(|closed| {
+        let mut rules = closed.except.iter();
+        rules.any(|rule| fits(rule, claims, groups))
+    })
 }
 
 /// True when every part of `rule` fits; a rule without parts fits nobody.

@@ -15,7 +15,7 @@ use crate::route::target::lenient;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Folder {
     app: Option<Arc<Application>>,
-    below: HashMap<Box<[u8]>, Folder>,
+    below: HashMap<Box<[u8]>, Self>,
 }
 
 /// What a path leads to.
