@@ -289,6 +289,7 @@ mod tests {
                 first_byte: Duration::from_secs(1),
                 idle: Duration::from_secs(1),
                 max_body: 0,
+                keep_form: 1 << 20,
             },
             bearer_audiences: Vec::new(),
             public: crate::model::application::public::Public::default(),

@@ -5,6 +5,7 @@
 //! so that a site comes back by itself after a power cut, in any order.
 
 pub mod ops;
+pub mod workers;
 
 use std::fs;
 use std::io;
@@ -26,6 +27,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::ops::Readiness;
+use crate::app::workers::Workers;
 use crate::assembly;
 use crate::authn;
 use crate::authn::Authn;
@@ -87,16 +89,14 @@ pub async fn run(config: Config, ready_file: Option<&Path>) -> Result<(), StartE
     let tls = server_config(Arc::clone(&house.certificates)).map_err(StartError::one)?;
     let pipeline = Arc::clone(&house.pipeline);
     let service = move |request: Request<Incoming>| Arc::clone(&pipeline).handle(request);
+    let workers = Workers::start(config.gateway.workers).map_err(StartError::one)?;
     let mut serving = Vec::new();
     for socket in bound.https {
-        let (settings, tls) = (settings.clone(), Some(Arc::clone(&tls)));
-        serving.push(tokio::spawn(listener::run(
-            socket,
-            settings,
-            tls,
-            service.clone(),
-            stop.clone(),
-        )));
+        let served = workers.serve(socket, |socket| {
+            let (settings, tls) = (settings.clone(), Some(Arc::clone(&tls)));
+            listener::run(socket, settings, tls, service.clone(), stop.clone())
+        });
+        serving.extend(served.map_err(StartError::one)?);
     }
     for socket in bound.http {
         let ports = published_ports(&config);
@@ -104,13 +104,16 @@ pub async fn run(config: Config, ready_file: Option<&Path>) -> Result<(), StartE
             let answer = to_https(&request, |host| ports(host));
             async move { answer }
         };
-        serving.push(tokio::spawn(listener::run(
-            socket,
-            settings.clone(),
-            None,
-            redirect,
-            stop.clone(),
-        )));
+        let served = workers.serve(socket, |socket| {
+            listener::run(
+                socket,
+                settings.clone(),
+                None,
+                redirect.clone(),
+                stop.clone(),
+            )
+        });
+        serving.extend(served.map_err(StartError::one)?);
     }
     tracing::info!(applications = config.applications.len(), "serving");
     asked_to_stop(terminate).await;

@@ -260,7 +260,8 @@ fn bind(section: &Directory, delegator: Option<&Delegator>) -> Result<ldap::Bind
 pub fn listener_settings(config: &Config) -> listener::Settings {
     let section = &config.listener;
     listener::Settings {
-        max_connections: section.max_connections,
+        // Each worker takes its share; one that is full leaves new connections to the others.
+        max_connections: section.max_connections.div_ceil(config.gateway.workers),
         handshake: section.handshake,
         headers: section.headers,
         idle: section.idle,

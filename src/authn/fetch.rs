@@ -69,9 +69,9 @@ fn accepts_html(range: &str) -> bool {
 }
 
 /// True when the request must not be trusted with a session: it changes something, or opens a socket, and comes from
-/// another site's page.
+/// another site's page. `own_origin` is only asked for where it matters.
 #[must_use]
-pub fn is_foreign(head: &Parts, own_origin: &str) -> bool {
+pub fn is_foreign(head: &Parts, own_origin: impl FnOnce() -> String) -> bool {
     let harmless = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS)
         && !head.headers.contains_key(header::UPGRADE);
     if harmless {
@@ -82,8 +82,20 @@ pub fn is_foreign(head: &Parts, own_origin: &str) -> bool {
     match text(&head.headers, "sec-fetch-site") {
         // Also with `Origin: null`, which a page with `Referrer-Policy: no-referrer` sends to itself.
         Some("same-origin" | "none") => false,
-        Some(_) => origin != Some(own_origin),
-        None => origin.is_some_and(|origin| origin != own_origin),
+        Some(_) => origin != Some(&own_origin()),
+        None => origin.is_some_and(|origin| origin != own_origin()),
+    }
+}
+
+/// True when a page of the application itself provably sent the request.
+#[must_use]
+pub fn is_own(head: &Parts, own_origin: &str) -> bool {
+    let origin = text(&head.headers, header::ORIGIN.as_str());
+    match text(&head.headers, "sec-fetch-site") {
+        Some(site) => {
+            site == "same-origin" && origin.is_none_or(|o| o == own_origin || o == "null")
+        }
+        None => origin == Some(own_origin),
     }
 }
 
@@ -267,7 +279,7 @@ mod tests {
         ];
         for (method, headers, wanted) in cases {
             assert_eq!(
-                is_foreign(&head(method, headers), OWN),
+                is_foreign(&head(method, headers), || OWN.to_owned()),
                 *wanted,
                 "{method} {headers:?}"
             );

@@ -20,6 +20,7 @@ mod answer;
 mod bearer;
 pub mod cookie;
 pub mod fetch;
+pub mod kept_form;
 mod own_path;
 mod params;
 mod random;
@@ -228,9 +229,9 @@ impl Authn {
         let found = inner.sessions.find(&head.headers, &app.host).await?;
         let (code, why) = match found {
             Found::Live(live, standing) => {
-                let origin = answer::origin(&app.published_url);
                 let trusted = |cors: &Cors| cors.trusts(&head.headers);
-                if fetch::is_foreign(head, &origin) && !app.cors.as_ref().is_some_and(trusted) {
+                let foreign = fetch::is_foreign(head, || answer::origin(&app.published_url));
+                if foreign && !app.cors.as_ref().is_some_and(trusted) {
                     let site = fetch::text(&head.headers, "origin").unwrap_or("another site");
                     let detail = format!("from {}", crate::oidc::error::bounded(site));
                     return Err(Stop::deny(Code::ForeignOrigin, detail));
@@ -245,12 +246,12 @@ impl Authn {
                 return Err(Stop::deny(Code::BearerNotAccepted, detail));
             }
             Found::Nothing => (Code::SignInRequired, "no session"),
-            Found::Expired => (Code::SessionExpired, "its time ran out"),
+            Found::Expired(_) => (Code::SessionExpired, "its time ran out"),
             Found::Ended(reason) => (Code::SessionEnded, reason.as_str()),
         };
         match Asks::of(&head.method, &head.headers) {
             Asks::Page => Err(inner.begin(head, app, return_target).await?),
-            // The form is lost in any case; a redirect would hide it.
+            // A redirect would lose it: see `kept_form`.
             Asks::Form => Err(Stop::deny(
                 Code::SessionExpired,
                 "a form was sent without a session",
@@ -367,7 +368,8 @@ impl Inner {
 const RENEWAL_REMEMBERED: Duration = Duration::from_secs(5);
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 const TIDY_BATCH: u32 = 500;
-const KEEP_DEAD: i64 = 3600;
+/// Overnight: who comes back in the morning and sends yesterday's form is still known.
+const KEEP_DEAD: i64 = 24 * 3600;
 
 /// Query parameters by name; a name that comes twice is an error where it is asked for.
 type Query = HashMap<String, Vec<String>>;

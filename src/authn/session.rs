@@ -19,6 +19,7 @@ use super::reason;
 use crate::model::claims::Claims;
 use crate::model::clock::Clock;
 use crate::model::names::HostName;
+use crate::model::names::PersonId;
 use crate::model::stop::Stop;
 use crate::store::Store;
 use crate::store::records::EndReason;
@@ -31,8 +32,8 @@ use crate::store::records::SignIn;
 pub(super) enum Found {
     /// A session that counts.
     Live(Arc<Live>, Arc<Standing>),
-    /// Its time ran out.
-    Expired,
+    /// Its time ran out; it was this person's.
+    Expired(PersonId),
     /// It was ended.
     Ended(EndReason),
     /// No cookie, or one that means nothing here.
@@ -149,7 +150,7 @@ impl Sessions {
         }
         let idle_until = live.last_used().saturating_add(seconds(self.idle));
         if now >= live.session.expires || now >= standing.expires || now >= idle_until {
-            return Ok(Found::Expired);
+            return Ok(Found::Expired(standing.claims.person));
         }
         Ok(Found::Live(live, standing))
     }

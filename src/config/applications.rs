@@ -356,6 +356,7 @@ fn limits(section: &Section<'_>) -> Limits {
         first_byte: section.span("first_byte", Duration::from_secs(120)),
         idle: section.span("idle", Duration::from_secs(60)),
         max_body: section.size("max_body", 0),
+        keep_form: section.size("keep_form", 1 << 20),
     };
     section.finish();
     limits

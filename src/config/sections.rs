@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub struct Gateway {
     pub state_dir: PathBuf,
     /// Where files that need not survive a restart are written (the generated `krb5.conf`).
     pub runtime_dir: PathBuf,
+    /// Threads that serve clients.
+    pub workers: usize,
 }
 
 /// Sockets, certificates and limits towards clients.
@@ -276,6 +279,8 @@ pub(super) fn gateway(section: &Section<'_>) -> Option<Gateway> {
     let applications = section.path("applications");
     let state_dir = section.required("state_dir", "a folder", section.path("state_dir"));
     let runtime_dir = section.path("runtime_dir");
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = section.number("workers", 1..=1024, u64::try_from(processors).unwrap_or(1));
     section.finish();
     let url = url?;
     let host = url
@@ -292,6 +297,7 @@ pub(super) fn gateway(section: &Section<'_>) -> Option<Gateway> {
         sign_in_host,
         applications: applications.unwrap_or_else(|| section.resolve("apps")),
         runtime_dir: runtime_dir.unwrap_or_else(|| state_dir.join("run")),
+        workers: count(workers),
         state_dir,
     })
 }

@@ -78,7 +78,7 @@ fn exchange<'a>(app: &'a Application, target: &'a Target, partition: Partition) 
         target,
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         partition,
-        identity: Vec::new(),
+        identity: &[],
     }
 }
 
@@ -90,11 +90,12 @@ pub(super) async fn with_headers(
 ) -> Result<Arrival, Refusal> {
     let identity = identity
         .iter()
-        .map(|(name, value)| (name.clone(), value.clone()));
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect::<Vec<_>>();
     let sent = match root(app) {
         Ok(target) => {
             let mut exchange = exchange(app, &target, Partition::Anonymous);
-            exchange.identity = identity.collect();
+            exchange.identity = &identity;
             forwarder
                 .send(exchange, None, Request::new(body::empty()))
                 .await

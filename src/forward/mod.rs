@@ -84,7 +84,7 @@ pub struct Exchange<'a> {
     /// Whose connections may carry it.
     pub partition: Partition,
     /// Headers that say who came.
-    pub identity: Vec<(HeaderName, HeaderValue)>,
+    pub identity: &'a [(HeaderName, HeaderValue)],
 }
 
 /// A backend's answer.
@@ -336,7 +336,7 @@ impl<'a> Draft<'a> {
                 .map_err(|_| Error::Misconfigured(application.id.to_string()))?;
             headers.insert(header::HOST, host);
         }
-        for (name, value) in &exchange.identity {
+        for (name, value) in exchange.identity {
             headers.insert(name.clone(), value.clone());
         }
         Ok(Self {

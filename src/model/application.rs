@@ -212,6 +212,8 @@ pub struct Limits {
     pub idle: Duration,
     /// Largest request body in bytes; 0 = no limit.
     pub max_body: u64,
+    /// Largest form in bytes that is kept across a sign-in; 0 = none.
+    pub keep_form: u64,
 }
 
 impl Application {

@@ -157,6 +157,8 @@ codes! {
     // authn
     SignInRequired "sign-in-required" UNAUTHORIZED, "no session; a page navigation would have been sent to sign-in";
     SessionExpired "session-expired" UNAUTHORIZED, "the session's idle or absolute lifetime ended";
+    FormNotKept "form-not-kept" UNAUTHORIZED, "the session had ended, and the form could not be kept: it is larger than the application's `keep_form`, was not sent by the application's own page, or the store keeps too many";
+    FormOfAnother "form-of-another" CONFLICT, "a form was kept for one person, and another one signed in; it was discarded";
     SessionEnded "session-ended" UNAUTHORIZED, "the person signed out, or an administrator ended the session";
     CookieDuplicate "cookie-duplicate" BAD_REQUEST, "two cookies of the same name: one of them was planted; clear the site's cookies";
     SignInStateUnknown "sign-in-state-unknown" BAD_REQUEST, "the sign-in was already used, is older than its limit, or began in another browser";

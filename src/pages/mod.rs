@@ -127,6 +127,8 @@ struct WaitingPage<'a> {
 struct NoticePage<'a> {
     frame: Frame<'a>,
     good: bool,
+    /// The button opens a tab of its own: this one holds what was typed.
+    new_tab: bool,
     title: &'static str,
     happened: &'static str,
     next: &'static str,
@@ -259,6 +261,7 @@ impl Pages {
         let page = NoticePage {
             frame: self.frame(language),
             good: true,
+            new_tab: false,
             title: words.signed_out.title,
             happened: words.signed_out.happened,
             next: words.signed_out.next,
@@ -295,13 +298,15 @@ impl Pages {
         response
     }
 
-    /// "Your form was not sent": the session had ended and the form could not be kept.
+    /// "Your form was not sent": the session had ended and the form could not be kept. The browser still has it:
+    /// a reload of this very answer sends it again.
     #[must_use]
     pub fn form_not_sent(&self, refusal: &Refusal<'_>, language: Language) -> Response<Body> {
         let words = text::words(language);
         let page = NoticePage {
             frame: self.frame(language),
             good: false,
+            new_tab: true,
             title: words.form_not_sent.title,
             happened: words.form_not_sent.happened,
             next: words.form_not_sent.next,

@@ -17,6 +17,7 @@ pub(super) enum Topic {
     Incomplete,
     SignInNeeded,
     SignInOver,
+    FormOfAnother,
     SignedOut,
     SignInInterrupted,
     SignInRefused,
@@ -81,7 +82,8 @@ impl Topic {
             Code::HeaderTooLarge | Code::CookieDuplicate => Self::CookiesInTheWay,
             Code::RequestTimeout => Self::Incomplete,
             Code::SignInRequired => Self::SignInNeeded,
-            Code::SessionExpired | Code::TokenExpired => Self::SignInOver,
+            Code::SessionExpired | Code::FormNotKept | Code::TokenExpired => Self::SignInOver,
+            Code::FormOfAnother => Self::FormOfAnother,
             Code::SessionEnded => Self::SignedOut,
             Code::SignInStateUnknown
             | Code::SignInParameterDuplicate
@@ -155,6 +157,7 @@ impl Topic {
             | Self::AccountNew
             | Self::SignOnDown
             | Self::ApplicationDown
+            | Self::FormOfAnother
             | Self::ForeignOrigin => Action::Retry,
             Self::RequestUnclear
             | Self::NothingHere
@@ -197,6 +200,7 @@ impl Topic {
             | Self::Incomplete
             | Self::SignInNeeded
             | Self::SignInOver
+            | Self::FormOfAnother
             | Self::SignedOut
             | Self::SignInInterrupted
             | Self::SignInRefused

@@ -56,11 +56,11 @@ struct Issued {
 }
 
 /// Sends `request` with `credential` and returns the answer.
-pub(super) async fn send(
+pub(super) async fn send<'a>(
     forwarder: &Forwarder,
     request: Request<Body>,
-    outbound: Outbound<'_>,
-    credential: &BackendCredential,
+    outbound: Outbound<'a>,
+    credential: &'a BackendCredential,
 ) -> Result<Response<Body>, Stop> {
     let Some(negotiate) = credential.negotiate() else {
         let answer = forwarder
@@ -94,11 +94,11 @@ pub(super) async fn send(
     conclude(sent?, issued, negotiate).await
 }
 
-async fn negotiated(
+async fn negotiated<'a>(
     forwarder: &Forwarder,
     request: Request<Body>,
-    outbound: Outbound<'_>,
-    credential: &BackendCredential,
+    outbound: Outbound<'a>,
+    credential: &'a BackendCredential,
     negotiate: &Negotiate,
 ) -> (Result<Answer, Error>, Option<Issued>) {
     let issued = Mutex::new(None);
@@ -185,7 +185,7 @@ async fn conclude(
 }
 
 impl<'a> Outbound<'a> {
-    fn exchange(&self, credential: &BackendCredential) -> Exchange<'a> {
+    fn exchange(&self, credential: &'a BackendCredential) -> Exchange<'a> {
         let partition = match credential.negotiate().zip(self.session) {
             Some((negotiate, session)) => Partition::Session(SessionKey {
                 session: *session.as_bytes(),

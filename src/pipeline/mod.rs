@@ -5,6 +5,7 @@
 //! a refused request never reaches a backend.
 
 mod exchange;
+mod form;
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -38,6 +39,7 @@ use crate::authn::Authn;
 use crate::authn::Ended;
 use crate::authn::OwnPath;
 use crate::authn::SessionKey;
+use crate::authn::cookie;
 use crate::authn::fetch::Asks;
 use crate::authz::Authz;
 use crate::forward::Forwarder;
@@ -56,6 +58,7 @@ use crate::model::body::Body;
 use crate::model::body::BodyError;
 use crate::model::clock::Clock;
 use crate::model::names::HostName;
+use crate::model::names::PersonId;
 use crate::model::stop::Code;
 use crate::model::stop::Side;
 use crate::model::stop::Stop;
@@ -168,24 +171,48 @@ impl Pipeline {
         {
             return Ok(answer);
         }
-        let (credential, session) = match entrance {
-            Entrance::SignedIn => self.signed_in(&head, &app, &target, trace).await?,
+        let (credential, came) = match entrance {
+            Entrance::SignedIn => match self.signed_in(&head, &app, &target, trace).await {
+                Err(stop) if is_form_in_vain(&stop, &head) => {
+                    return form::keep(self, stop, &head, content, (&app, &target)).await;
+                }
+                other => other.map(|(credential, came)| (credential, Some(came)))?,
+            },
             Entrance::Anonymous(nobody) => (BackendCredential::of_nobody(&nobody), None),
         };
 
         trace.enter("forward");
         head.headers.insert(X_REQUEST_ID, trace.request_id());
-        let request = Request::from_parts(head, bounded(content, &app)?);
+        let form = match &came {
+            Some(Came { person, .. }) => {
+                let authn = &self.authn;
+                authn.resume(&head, &app, *person, target.as_str()).await?
+            }
+            None => None,
+        };
+        let (request, kept) = match form {
+            Some(form) => form::resumed(head, form),
+            None => (Request::from_parts(head, bounded(content, &app)?), None),
+        };
         let outbound = Outbound {
             app: &app,
             target: &target,
             client: trace.client,
-            session,
+            session: came.map(|came| came.session),
         };
-        let mut response = exchange::send(&self.forwarder, request, outbound, &credential).await?;
+        let sent = exchange::send(&self.forwarder, request, outbound, &credential).await;
+        let resumed = kept.is_some();
+        let mut response = match kept {
+            Some(kept) => form::sent(&self.authn, kept, sent).await?,
+            None => sent?,
+        };
 
         trace.enter("rewrite");
         rewrite::response(response.headers_mut(), &app);
+        if resumed {
+            let gone = cookie::FORM_GONE;
+            response.headers_mut().append(header::SET_COOKIE, gone);
+        }
         trace.enter("");
         Ok(response)
     }
@@ -194,14 +221,17 @@ impl Pipeline {
     async fn signed_in(
         &self,
         head: &Parts,
-        app: &Application,
+        app: &Arc<Application>,
         target: &Target,
         trace: &mut Trace,
-    ) -> Result<(BackendCredential, Option<SessionKey>), Stop> {
+    ) -> Result<(BackendCredential, Came), Stop> {
         trace.enter("authn");
         let user = self.authn.identify(head, app, target.as_str()).await?;
         trace.access.person = user.claims().person.to_string();
-        let session = user.session_key();
+        let came = Came {
+            person: user.claims().person,
+            session: user.session_key(),
+        };
 
         trace.enter("authz");
         let user = self.authz.admit(user, app).await?;
@@ -214,7 +244,7 @@ impl Pipeline {
         }
 
         trace.enter("sso");
-        Ok((self.sso.credential(&user, app)?, Some(session)))
+        Ok((self.sso.credential(&user, app)?, came))
     }
 
     /// The gateway's own paths on every published host.
@@ -315,7 +345,9 @@ impl Pipeline {
             retry_after: closed.map(|closed| closed.retry_after(self.clock.unix())),
         };
         let mut response = match (asks, code) {
-            (Asks::Form, Code::SessionExpired) => self.pages.form_not_sent(&refusal, language),
+            (Asks::Form, Code::SessionExpired | Code::FormNotKept) => {
+                self.pages.form_not_sent(&refusal, language)
+            }
             (Asks::Page | Asks::Form, _) => self.pages.refusal(&refusal, language),
             (Asks::Data, _) => self.pages.refusal_json(&refusal, language),
         };
@@ -324,6 +356,18 @@ impl Pipeline {
         }
         response
     }
+}
+
+/// Who came, as far as `forward` has to know.
+struct Came {
+    person: PersonId,
+    session: SessionKey,
+}
+
+/// A form that came too late for its session.
+fn is_form_in_vain(stop: &Stop, head: &Parts) -> bool {
+    matches!(stop, Stop::Deny(denial) if denial.code == Code::SessionExpired)
+        && Asks::of(&head.method, &head.headers) == Asks::Form
 }
 
 /// The one host that a request is for.

@@ -25,6 +25,7 @@ fn app(host: &str, prefix: &str) -> Application {
             first_byte: Duration::from_secs(1),
             idle: Duration::from_secs(1),
             max_body: 0,
+            keep_form: 0,
         },
         bearer_audiences: Vec::new(),
         public: Public::default(),

@@ -10,23 +10,25 @@ pub mod headers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use moka::sync::Cache;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::authn::Via;
 use crate::kerberos;
 use crate::kerberos::Delegator;
 use crate::kerberos::Kind;
 use crate::kerberos::NegotiateToken;
 use crate::mapping::MappedUser;
+use crate::model::account::Account;
 use crate::model::application::Application;
 use crate::model::application::HeaderSso;
 use crate::model::application::KerberosSso;
 use crate::model::application::Sso as Method;
 use crate::model::application::Wrap;
+use crate::model::claims::Claims;
 use crate::model::clock::Clock;
 use crate::model::names::Principal;
 use crate::model::names::Spn;
@@ -46,8 +48,27 @@ pub struct BackendCredential(Form);
 #[derive(Debug)]
 enum Form {
     Nothing,
-    Headers(HeaderMap),
+    Headers(Arc<Made>),
     Negotiate(Negotiate),
+}
+
+/// Identity headers, and what they were made of.
+#[derive(Debug)]
+struct Made {
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// Held so that [`MadeOf`] names nothing else as long as this lives.
+    _of: (Arc<Claims>, Option<Arc<Account>>, Arc<Application>),
+}
+
+/// Where claims, account and application lie in memory.
+///
+/// SECURITY: an address names one value only as long as that value lives, so every entry of the cache
+/// holds what its key names; values that are renewed are new values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct MadeOf {
+    claims: usize,
+    account: usize,
+    app: usize,
 }
 
 impl BackendCredential {
@@ -59,13 +80,10 @@ impl BackendCredential {
 
     /// The identity headers; empty where there are none.
     #[must_use]
-    pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         match &self.0 {
-            Form::Headers(headers) => headers
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect(),
-            Form::Nothing | Form::Negotiate(_) => Vec::new(),
+            Form::Headers(made) => &made.headers,
+            Form::Nothing | Form::Negotiate(_) => &[],
         }
     }
 
@@ -160,8 +178,15 @@ pub struct Sso {
     signer: Arc<Signer>,
     issuer: String,
     clock: Clock,
+    /// The headers of warm sessions.
+    made: Cache<MadeOf, Arc<Made>>,
+    /// Signatures: kept by what they say, so that renewed claims that say the same need no new one.
     assertions: Cache<(String, String), HeaderValue>,
 }
+
+// Together half of an assertion's lifetime, so that a backend never gets one about to end.
+const HEADERS_KEPT: Duration = Duration::from_secs(10);
+const ASSERTIONS_KEPT: Duration = Duration::from_secs(20);
 
 impl Sso {
     /// `issuer` is the `iss` of assertions: the sign-in host's address.
@@ -172,10 +197,13 @@ impl Sso {
             signer: Arc::new(signer),
             issuer,
             clock,
-            // Half of an assertion's lifetime, so that a backend never gets one about to end.
+            made: Cache::builder()
+                .max_capacity(100_000)
+                .time_to_live(HEADERS_KEPT)
+                .build(),
             assertions: Cache::builder()
                 .max_capacity(10_000)
-                .time_to_live(Duration::from_secs(30))
+                .time_to_live(ASSERTIONS_KEPT)
                 .build(),
         }
     }
@@ -187,7 +215,7 @@ impl Sso {
     pub fn credential(
         &self,
         user: &MappedUser,
-        app: &Application,
+        app: &Arc<Application>,
     ) -> Result<BackendCredential, Stop> {
         let form = match &app.sso {
             Method::None => Form::Nothing,
@@ -233,14 +261,42 @@ impl Sso {
     fn headers(
         &self,
         user: &MappedUser,
-        app: &Application,
+        app: &Arc<Application>,
         settings: &HeaderSso,
-    ) -> Result<HeaderMap, Stop> {
+    ) -> Result<Arc<Made>, Stop> {
+        let person = user.user().user();
+        let of = (
+            person.shared_claims(),
+            user.shared_account(),
+            Arc::clone(app),
+        );
+        let key = MadeOf {
+            claims: Arc::as_ptr(&of.0).addr(),
+            account: of
+                .1
+                .as_ref()
+                .map_or(0, |account| Arc::as_ptr(account).addr()),
+            app: Arc::as_ptr(app).addr(),
+        };
+        if let Some(made) = self.made.get(&key) {
+            return Ok(made);
+        }
         let mut headers = headers::identity(settings, user.claims(), user.account());
         if settings.assertion {
             headers.insert(ASSERTION, self.assertion(user, app)?);
         }
-        Ok(headers)
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()));
+        let made = Arc::new(Made {
+            headers: headers.collect(),
+            _of: of,
+        });
+        // A bearer token's claims are new with each request: nothing would ever find them again.
+        if matches!(person.via(), Via::Session { .. }) {
+            self.made.insert(key, Arc::clone(&made));
+        }
+        Ok(made)
     }
 
     fn assertion(&self, user: &MappedUser, app: &Application) -> Result<HeaderValue, Stop> {

@@ -13,6 +13,7 @@
     reason = "a test may stop at the first surprise, says why, and reads as one story"
 )]
 
+mod a_form_outlives_its_session;
 mod a_sign_in_belongs_to_one_browser;
 mod alone;
 mod api_clients_bring_tokens;

@@ -104,6 +104,7 @@ fn application(backends: &[&str], sso: Sso) -> Application {
             first_byte: Duration::from_secs(5),
             idle: Duration::from_secs(5),
             max_body: 0,
+            keep_form: 1 << 20,
         },
         bearer_audiences: Vec::new(),
         public: crate::model::application::public::Public::default(),
@@ -149,7 +150,7 @@ async fn send(
         target: &target,
         client: "192.0.2.7".parse().unwrap(),
         partition,
-        identity: Vec::new(),
+        identity: &[],
     };
     forwarder.send(exchange, credential, request).await
 }
@@ -459,7 +460,7 @@ async fn the_backend_gets_what_was_authorized_and_who_came() {
         target: &target,
         client: "192.0.2.7".parse().unwrap(),
         partition: Partition::Anonymous,
-        identity: vec![(
+        identity: &[(
             HeaderName::from_static("x-user"),
             HeaderValue::try_from(&long).unwrap(),
         )],

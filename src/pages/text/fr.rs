@@ -42,7 +42,7 @@ pub(super) const WORDS: Words = Words {
     form_not_sent: say(
         "Votre formulaire n’a pas été envoyé",
         "Votre connexion avait expiré avant l’envoi du formulaire. Rien n’a été enregistré ni modifié.",
-        "Revenez en arrière dans votre navigateur : vos saisies y sont souvent encore et vous pouvez les copier. Connectez-vous ensuite de nouveau et renvoyez le formulaire.",
+        "Vos saisies sont encore dans cet onglet. Connectez-vous dans un nouvel onglet avec le bouton ci-dessous. Revenez ensuite ici et rechargez la page : votre navigateur demande s’il faut renvoyer le formulaire. Acceptez.",
     ),
 };
 
@@ -93,6 +93,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Votre connexion a expiré",
             "Pour votre sécurité, une connexion n’est valable que pour une durée limitée.",
             "Connectez-vous de nouveau pour continuer.",
+        ),
+        Topic::FormOfAnother => say(
+            "Ce formulaire appartient à quelqu’un d’autre",
+            "Une autre personne avait rempli le formulaire en attente. Il n’a donc pas été envoyé.",
+            "Ouvrez de nouveau l’application et remplissez le formulaire vous-même.",
         ),
         Topic::SignedOut => say(
             "Vous êtes déconnecté",
