@@ -494,9 +494,10 @@ mod tests {
         assert!(rewritten(&application, "www-authenticate", "Negotiate oRQw").is_empty());
         application.sso = Sso::Kerberos(KerberosSso {
             spns: Vec::new(),
-            send: SendToken::Preemptive,
+            send: SendToken::EachRequest,
             wrap: Wrap::Spnego,
             mutual: false,
+            channel_binding: true,
         });
         for name in ["www-authenticate", "authentication-info", "persistent-auth"] {
             assert!(

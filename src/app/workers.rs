@@ -61,19 +61,28 @@ impl Workers {
         self.workers.len()
     }
 
+    /// Has every worker do some work beside its connections.
+    pub fn each<F>(&self, work: impl Fn() -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        for worker in &self.workers {
+            worker.runtime.spawn(work());
+        }
+    }
+
     /// Has every worker `serve` the same socket; each handle ends when its worker has ended.
     ///
     /// # Errors
     /// The system gives no further descriptor for the socket.
     pub fn serve<F>(
         &self,
-        socket: tokio::net::TcpListener,
+        socket: &TcpListener,
         serve: impl Fn(tokio::net::TcpListener) -> F,
     ) -> io::Result<Vec<JoinHandle<()>>>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let socket = socket.into_std()?;
         let each = self.workers.iter();
         each.map(|worker| worker.serve(socket.try_clone()?, &serve))
             .collect()

@@ -73,7 +73,7 @@ use session::Found;
 use session::Sessions;
 
 /// Settings of the room.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `https://login.example.com/`: the central host, whose callback is the only redirect URI.
     pub sign_in_url: Url,
@@ -205,6 +205,37 @@ impl Authn {
                 keyring,
                 pages,
                 clock,
+            }),
+        }
+    }
+
+    /// The room with other needs that remembers what this one knows: sessions, and above all who has just
+    /// been signed out. Both may serve at a time; receivers of [`Self::ended`] hear both.
+    #[must_use]
+    pub fn renewed(&self, needs: Needs) -> Self {
+        let old = &self.inner;
+        let fresh = Self::new(needs);
+        let unchanged = old.settings == fresh.inner.settings;
+        let Some(new) = Arc::into_inner(fresh.inner) else {
+            return self.clone();
+        };
+        Self {
+            inner: Arc::new(Inner {
+                sessions: new.sessions.knowing(&old.sessions, unchanged),
+                loops: old.loops.clone(),
+                shared: if unchanged {
+                    old.shared.clone()
+                } else {
+                    new.shared
+                },
+                renewals: if unchanged {
+                    old.renewals.clone()
+                } else {
+                    new.renewals
+                },
+                ended: old.ended.clone(),
+                process: old.process.clone(),
+                ..new
             }),
         }
     }

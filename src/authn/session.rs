@@ -129,6 +129,22 @@ impl Sessions {
         }
     }
 
+    /// The same with what `old` remembers; with other settings that is only who has just been signed out.
+    pub(super) fn knowing(self, old: &Self, unchanged: bool) -> Self {
+        let (live, standings) = if unchanged {
+            (old.live.clone(), old.standings.clone())
+        } else {
+            (self.live, self.standings)
+        };
+        Self {
+            live,
+            standings,
+            // SECURITY: a read that was under way must not bring back what a sign-out ended.
+            just_ended: old.just_ended.clone(),
+            ..self
+        }
+    }
+
     /// The session of a request to `host`.
     ///
     /// # Errors

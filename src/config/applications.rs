@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::HeaderName;
 use url::Url;
 
+use crate::config::prints::Prints;
 use crate::config::reader::Hosts;
 use crate::config::reader::Mistake;
 use crate::config::reader::Mistakes;
@@ -36,7 +37,12 @@ use crate::model::names::Spn;
 
 /// Reads all `files`; an unsound file is noted in `mistakes` and left out.
 #[must_use]
-pub fn load(files: &[PathBuf], hosts: &Hosts, mistakes: &Mistakes) -> Vec<Application> {
+pub fn load(
+    files: &[PathBuf],
+    hosts: &Hosts,
+    mistakes: &Mistakes,
+    prints: &mut Prints,
+) -> Vec<Application> {
     files
         .iter()
         .filter_map(|file| {
@@ -58,6 +64,7 @@ pub fn load(files: &[PathBuf], hosts: &Hosts, mistakes: &Mistakes) -> Vec<Applic
             let root = Section::root(&source, &table, mistakes);
             let app = application(id.ok(), &root, hosts);
             root.finish();
+            prints.application(file, table.get_ref(), source.named());
             app
         })
         .collect()
@@ -270,12 +277,15 @@ fn kerberos_sso(section: &Section<'_>, backends: &[Backend]) -> Option<KerberosS
     let send = section.choice(
         "send",
         &[
-            ("preemptive", SendToken::Preemptive),
+            ("each-request", SendToken::EachRequest),
+            ("each-connection", SendToken::EachConnection),
+            ("learn", SendToken::Learn),
             ("on-challenge", SendToken::OnChallenge),
         ],
     );
     let wrap = section.choice("wrap", &[("spnego", Wrap::Spnego), ("raw", Wrap::Raw)]);
     let mutual = section.flag("mutual", true);
+    let channel_binding = section.flag("channel_binding", true);
     section.finish();
     let template = template?;
     let spns: Result<Vec<Spn>, _> = backends
@@ -288,9 +298,10 @@ fn kerberos_sso(section: &Section<'_>, backends: &[Backend]) -> Option<KerberosS
     match spns {
         Ok(spns) => Some(KerberosSso {
             spns,
-            send: send.unwrap_or(SendToken::Preemptive),
+            send: send.unwrap_or(SendToken::EachRequest),
             wrap: wrap.unwrap_or(Wrap::Spnego),
             mutual,
+            channel_binding,
         }),
         Err(error) => {
             section.mistake("spn", &format!("{error}; wanted: {WANTED}"));

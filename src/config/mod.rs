@@ -5,6 +5,7 @@
 //! written before it has succeeded.
 
 pub mod applications;
+pub mod prints;
 pub mod reader;
 pub mod sections;
 
@@ -14,6 +15,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::config::applications::maintenance;
+use crate::config::prints::Prints;
 use crate::config::reader::Mistake;
 use crate::config::reader::Mistakes;
 use crate::config::reader::Section;
@@ -32,7 +34,7 @@ use crate::model::application::Guests;
 use crate::model::application::Sso;
 
 /// Everything the gateway is told from outside, complete and checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Where the gateway itself lives.
     pub gateway: Gateway,
@@ -56,6 +58,8 @@ pub struct Config {
     pub log: Log,
     /// The published applications.
     pub applications: Vec<Application>,
+    /// What it was read from.
+    pub prints: Prints,
 }
 
 /// Loads and checks `path` and the applications' files it names.
@@ -89,11 +93,13 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     let log = sections::log(&root.section("log"));
     let maintenance = maintenance::read(&root.section("maintenance"), None);
     root.finish();
+    let mut prints = Prints::default();
+    prints.boot(source.path(), table.get_ref(), source.named());
 
     let folder = gateway.as_ref().map(|gateway| gateway.applications.clone());
     let applications = folder.map(|folder| {
         let files = application_files(&folder, mistakes);
-        let mut applications = applications::load(&files, &hosts, mistakes);
+        let mut applications = applications::load(&files, &hosts, mistakes, &mut prints);
         for app in &mut applications {
             // An application's own words are the more specific ones.
             app.maintenance = app.maintenance.take().or_else(|| maintenance.clone());
@@ -112,6 +118,7 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
         pages,
         log,
         applications: applications?,
+        prints,
     };
     check_together(&config, source, mistakes);
     Some(config)

@@ -60,6 +60,8 @@ pub struct Listener {
     pub max_head: usize,
     /// How long requests may finish after a stop was asked for.
     pub drain: Duration,
+    /// How long new connections are still taken after a stop was asked for, while `/readyz` says no.
+    pub linger: Duration,
 }
 
 /// One certificate chain and its key, as PEM files.
@@ -343,6 +345,7 @@ pub(super) fn listener(section: &Section<'_>) -> Option<Listener> {
         idle: section.span("idle", Duration::from_secs(120)),
         max_head: count(section.number("max_head", 4096..=1_048_576, 65_536)),
         drain: section.span("drain", Duration::from_secs(20)),
+        linger: section.span("linger", Duration::ZERO),
     };
     section.finish();
     (!listener.https.is_empty() && !listener.certificates.is_empty()).then_some(listener)

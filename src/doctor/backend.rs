@@ -316,7 +316,7 @@ pub(super) async fn arrive(
         principal: Arc::from(principal.as_str()),
     });
     let value = format!("Negotiate {}", token.base64());
-    let make = |_: usize| -> BoxFuture<'_, Result<HeaderValue, Stop>> {
+    let make = |_: usize, _: Option<Arc<[u8]>>| -> BoxFuture<'_, Result<HeaderValue, Stop>> {
         let value = HeaderValue::from_str(&value);
         Box::pin(
             async move { value.map_err(|error| Stop::deny(Code::Internal, error.to_string())) },

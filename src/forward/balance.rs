@@ -69,6 +69,11 @@ impl Group {
         }
     }
 
+    /// The numbers of its servers.
+    pub fn ids(&self) -> impl Iterator<Item = u64> {
+        self.servers.iter().flatten().map(|server| server.id)
+    }
+
     /// Each server with its place in the configuration, in the order to be tried.
     pub fn in_turn(&self) -> Vec<(usize, &Server)> {
         let mut servers: Vec<_> = self

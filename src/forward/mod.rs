@@ -7,15 +7,20 @@
 //! - The pool is our own: see [`pool`].
 //! - A request is sent again only when hyper gives it back unsent. A backend that took it may have acted
 //!   on it, whatever its method says.
-//! - With `send = "on-challenge"` a request with a body carries the token at once: by the time a 401
+//! - Whenever it is `send` that decides, a request with a body carries the token at once: by the time a 401
 //!   arrives the body would be gone, and to keep it back (`Expect: 100-continue`) costs a round trip or,
 //!   with servers that ignore it, a wait. A token that nobody asked for does no harm.
 //! - A token goes with each request, on connections that already know the person too: whether a backend
-//!   remembers is its business, and a backend that does takes a second token as gladly.
+//!   remembers is its business, and a backend that does takes a second token as gladly. `send` may say
+//!   otherwise. `learn` believes only the backend's own word (`Persistent-Auth: true`), connection by
+//!   connection: that a request without a token was not answered 401 may as well mean that the page is
+//!   shown to anybody, and then the person would be nobody there without a sign of it.
+//! - A request without a token that hyper gives back unsent gets one before it goes on a new connection.
 //! - A ticket is never sent over and over: a second 401 is an answer, and it is about us, not about the
 //!   visitor.
 
 pub mod balance;
+pub mod binding;
 pub mod body;
 pub mod connect;
 pub mod error;
@@ -24,6 +29,7 @@ pub mod negotiate;
 pub mod pool;
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Weak;
@@ -69,9 +75,10 @@ use crate::model::names::AppId;
 use crate::model::stop::Stop;
 use crate::route::target::Target;
 
-/// Makes the `Authorization` value for the backend with that place among the application's URLs.
+/// Makes the `Authorization` value for the backend with that place among the application's URLs, and for a
+/// connection with that channel binding.
 pub type Credential<'a> =
-    dyn Fn(usize) -> BoxFuture<'a, Result<HeaderValue, Stop>> + Send + Sync + 'a;
+    dyn Fn(usize, Option<Arc<[u8]>>) -> BoxFuture<'a, Result<HeaderValue, Stop>> + Send + Sync + 'a;
 
 /// Everything about a request that its head and body do not say.
 pub struct Exchange<'a> {
@@ -150,6 +157,20 @@ impl Forwarder {
         self.pool.evict_all();
     }
 
+    /// Forgets the servers of applications that are published no more, or elsewhere, and ends the
+    /// connections that wait for them; those in use are finished.
+    pub fn keep_only(&self, applications: &[Arc<Application>]) {
+        let backends: HashMap<_, _> = applications.iter().map(|a| (&a.id, &a.backends)).collect();
+        self.groups.rcu(|groups| {
+            let mut groups = HashMap::clone(groups);
+            groups.retain(|id, group| backends.get(id) == Some(&&group.backends));
+            groups
+        });
+        let groups = self.groups.load();
+        let known: HashSet<u64> = groups.values().flat_map(|group| group.ids()).collect();
+        self.pool.keep_only(|id| known.contains(&id));
+    }
+
     /// How many connections wait for their next request.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -172,35 +193,47 @@ impl Forwarder {
         let (head, body) = request.into_parts();
         let draft = Draft::new(&exchange, head)?;
         let group = self.group(exchange.application);
-        let at_once = !body.is_end_stream()
-            || match &exchange.application.sso {
-                Sso::Kerberos(kerberos) => kerberos.send == SendToken::Preemptive,
-                Sso::Headers(_) | Sso::None => false,
-            };
+        let send = match &exchange.application.sso {
+            Sso::Kerberos(kerberos) => kerberos.send,
+            Sso::Headers(_) | Sso::None => SendToken::OnChallenge,
+        };
+        let has_body = !body.is_end_stream();
         let reached = self.reach(&group, &draft, &exchange.partition).await?;
         let (index, server) = (reached.index, reached.server);
-        let token = match credential {
-            Some(credential) if at_once => Some(make(credential, index).await?),
+        let renew = credential
+            .filter(|_| has_body || send != SendToken::OnChallenge)
+            .map(|credential| (credential, index));
+        let token = match renew {
+            Some((credential, index)) if has_body || reached.lease.wants_token(send) => {
+                Some(make(credential, index, reached.lease.binding()).await?)
+            }
             Some(_) | None => None,
         };
-        let sent = token.is_some();
         let upload = Upload::new(body).0;
         let request = draft.request(server, token, upload)?;
-        let (mut response, mut lease) = self.ask(&draft, server, reached.lease, request).await?;
+        let (mut response, mut lease) = self
+            .ask(&draft, server, reached.lease, request, renew)
+            .await?;
+        match credential {
+            Some(credential) if !lease.with_token && negotiate::is_asked(&response) => {
+                lease.taint();
+                drain(response, lease).await;
+                let key = key(server, &exchange.partition);
+                let next = self.connection(&draft, server, &key).await?;
+                let token = make(credential, index, next.binding()).await?;
+                let empty = Upload::new(crate::model::body::empty()).0;
+                let request = draft.request(server, Some(token), empty)?;
+                let renew = Some((credential, index));
+                (response, lease) = self.ask(&draft, server, next, request, renew).await?;
+            }
+            Some(_) | None => {}
+        }
         if negotiate::is_asked(&response) {
             lease.taint();
         }
-        match credential {
-            Some(credential) if !sent && negotiate::is_asked(&response) => {
-                drain(response, lease).await;
-                let token = make(credential, index).await?;
-                let key = key(server, &exchange.partition);
-                let next = self.connection(&draft, server, &key).await?;
-                let empty = Upload::new(crate::model::body::empty()).0;
-                let request = draft.request(server, Some(token), empty)?;
-                (response, lease) = self.ask(&draft, server, next, request).await?;
-            }
-            Some(_) | None => {}
+        if lease.with_token {
+            let accepted = response.status() != StatusCode::UNAUTHORIZED;
+            lease.judge(accepted, negotiate::is_persistent(response.headers()));
         }
         if credential.is_some() && negotiate::is_asked(&response) {
             return Err(refused(server, index));
@@ -259,10 +292,11 @@ impl Forwarder {
         server: &Server,
         mut lease: Lease,
         request: Request<Upload>,
+        renew: Option<(&Credential<'_>, usize)>,
     ) -> Result<(Response<Incoming>, Lease), Error> {
         let watch = request.body().watch();
-        let ticket = request.headers().contains_key(header::AUTHORIZATION);
-        if ticket {
+        lease.with_token = request.headers().contains_key(header::AUTHORIZATION);
+        if lease.with_token {
             lease.taint();
         }
         let sending = lease.sender().try_send_request(request);
@@ -270,14 +304,20 @@ impl Forwarder {
             Ok(response) => return Ok((response, lease)),
             Err(failed) => failed,
         };
-        let Some(request) = failed.take_message() else {
+        let Some(mut request) = failed.take_message() else {
             return Err(lost(server, &watch, failed.into_error()));
         };
         tracing::debug!(backend = %server, "connection was closed before the request was sent");
         let within = draft.application.limits.connect;
         let connection = connect::connect(server, &self.tls, within).await?;
         let mut lease = lease.renewed(connection);
-        if ticket {
+        // The connection that knew the person is gone, and a token was bound to its certificate.
+        if let Some((credential, index)) = renew {
+            let token = make(credential, index, lease.binding()).await?;
+            request.headers_mut().insert(header::AUTHORIZATION, token);
+            lease.with_token = true;
+        }
+        if lease.with_token {
             lease.taint();
         }
         let sending = lease.sender().try_send_request(request);
@@ -457,8 +497,12 @@ fn key(server: &Server, partition: &Partition) -> Key {
     }
 }
 
-async fn make(credential: &Credential<'_>, index: usize) -> Result<HeaderValue, Error> {
-    let mut token = credential(index)
+async fn make(
+    credential: &Credential<'_>,
+    index: usize,
+    binding: Option<Arc<[u8]>>,
+) -> Result<HeaderValue, Error> {
+    let mut token = credential(index, binding)
         .await
         .map_err(|stop| Error::Credential(Box::new(stop)))?;
     token.set_sensitive(true);

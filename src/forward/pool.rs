@@ -24,6 +24,8 @@ use std::time::Instant;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
 
+use crate::model::application::SendToken;
+
 use super::body::Upload;
 
 /// Whose connections: nobody's in particular, or one session's alone.
@@ -119,6 +121,12 @@ pub struct Connection {
     task: AbortHandle,
     /// It has carried Negotiate, or was asked for it.
     tainted: bool,
+    /// Of its certificate; see [`super::binding`].
+    binding: Option<Arc<[u8]>>,
+    /// A token was accepted on it.
+    accepted: bool,
+    /// The backend said that it takes the connection for the person from now on.
+    persistent: bool,
 }
 
 impl Connection {
@@ -128,7 +136,17 @@ impl Connection {
             sender,
             task,
             tainted: false,
+            binding: None,
+            accepted: false,
+            persistent: false,
         }
+    }
+
+    /// The same, over TLS with this channel binding.
+    #[must_use]
+    pub fn bound(mut self, binding: Option<Arc<[u8]>>) -> Self {
+        self.binding = binding;
+        self
     }
 }
 
@@ -147,6 +165,8 @@ pub struct Lease {
     pool: Arc<Pool>,
     /// Has served a request before, so the backend may have closed it meanwhile.
     pub reused: bool,
+    /// The request on it carries a token.
+    pub with_token: bool,
 }
 
 impl Lease {
@@ -163,6 +183,29 @@ impl Lease {
             reused: false,
             ..self
         }
+    }
+
+    /// Its channel binding, if it is TLS.
+    #[must_use]
+    pub fn binding(&self) -> Option<Arc<[u8]>> {
+        self.connection.binding.clone()
+    }
+
+    /// Whether its next request needs a token to be the person's.
+    #[must_use]
+    pub const fn wants_token(&self, send: SendToken) -> bool {
+        match send {
+            SendToken::EachRequest => true,
+            SendToken::EachConnection => !self.connection.accepted,
+            SendToken::Learn => !self.connection.persistent,
+            SendToken::OnChallenge => false,
+        }
+    }
+
+    /// Notes what became of a token: whether it was accepted, and what the backend said of the connection.
+    pub const fn judge(&mut self, accepted: bool, persistent: bool) {
+        self.connection.accepted = accepted;
+        self.connection.persistent = accepted && persistent;
     }
 
     /// Notes that it carries, or was asked for, Negotiate.
@@ -220,6 +263,7 @@ impl Pool {
             alive,
             pool: Arc::clone(self),
             reused: true,
+            with_token: false,
         })
     }
 
@@ -232,6 +276,7 @@ impl Pool {
             alive,
             pool: Arc::clone(self),
             reused: false,
+            with_token: false,
         }
     }
 
@@ -257,6 +302,18 @@ impl Pool {
                 }
                 session.is_none()
             });
+        }
+    }
+
+    /// Ends the waiting connections to backends that are not among the `known` ones.
+    pub fn keep_only(&self, known: impl Fn(u64) -> bool) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for slot in shard.values_mut() {
+                let gone = slot.waiting.extract_if(|key, _| !known(key.backend));
+                let closed: usize = gone.map(|(_, waiting)| waiting.len()).sum();
+                self.waiting.fetch_sub(closed, Ordering::Relaxed);
+            }
         }
     }
 

@@ -96,6 +96,11 @@ impl Activity {
         Busy(Arc::clone(self))
     }
 
+    /// True while there has never been a request.
+    pub fn is_unused(&self) -> bool {
+        self.quiet_since.load(Ordering::Relaxed) == 1 && self.busy.load(Ordering::Relaxed) == 0
+    }
+
     /// When the connection is to be given up if nothing else happens.
     pub fn deadline(&self, patience: Patience) -> (Instant, Overdue) {
         let at = |since: u64, span: Duration| self.begin + Duration::from_millis(since) + span;
@@ -123,7 +128,8 @@ pub struct Busy(Arc<Activity>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let now = self.0.now();
+        // Never again 1: that is a connection without any request.
+        let now = self.0.now().max(2);
         self.0.quiet_since.store(now, Ordering::Relaxed);
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }

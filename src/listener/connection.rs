@@ -40,6 +40,9 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 /// What an idle client may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// A connection was accepted, so somebody counts on us: after a stop its handshake, and then its first
+/// request, are still waited for so long.
+pub(super) const FIRST: Duration = Duration::from_secs(2);
 
 /// When connections have to end.
 #[derive(Clone, Debug)]
@@ -200,6 +203,7 @@ async fn watch<C: Connection>(
     let timer = tokio::time::sleep_until(activity.deadline(patience).0.into());
     tokio::pin!(timer);
     let mut leaving: Option<Instant> = None;
+    let mut awaited = false;
     loop {
         // Polled after each move of the connection, so a head that has just begun is timed at once.
         let overdue = poll_fn(|cx| {
@@ -218,20 +222,40 @@ async fn watch<C: Connection>(
             }
             () = ends.cut.cancelled() => return Ended::Cut,
             () = ends.stop.cancelled(), if leaving.is_none() => {
+                awaited = activity.is_unused();
+                leaving = Some(Instant::now() + FIRST);
+                if !awaited {
+                    connection.as_mut().wind_down();
+                    // Requests being served may finish; `cut` bounds that.
+                    leaving = Some(Instant::now() + settings.drain);
+                }
+            }
+            // Polled after each move of the connection, too.
+            () = used(activity), if awaited => {
+                awaited = false;
                 connection.as_mut().wind_down();
-                // Requests being served may finish; `cut` bounds that.
                 leaving = Some(Instant::now() + settings.drain);
             }
             why = overdue => {
                 tracing::debug!(?why, "connection overdue");
-                if why != Overdue::Idle || leaving.is_some() {
+                if why != Overdue::Idle || (leaving.is_some() && !awaited) {
                     return Ended::Overdue(why);
                 }
+                awaited = false;
                 connection.as_mut().wind_down();
                 leaving = Some(Instant::now() + GOODBYE);
             }
         }
     }
+}
+
+/// Ready once there has been a request.
+async fn used(activity: &Activity) {
+    poll_fn(|_| match activity.is_unused() {
+        true => Poll::Pending,
+        false => Poll::Ready(()),
+    })
+    .await;
 }
 
 /// Ready once the deadline of that moment has passed.

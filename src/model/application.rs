@@ -137,13 +137,20 @@ pub struct KerberosSso {
     pub wrap: Wrap,
     /// Whether an answer's token must prove the backend's identity.
     pub mutual: bool,
+    /// Whether a token is bound to the TLS connection it is sent on (RFC 5929 4).
+    pub channel_binding: bool,
 }
 
 /// When a Negotiate token is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendToken {
     /// With each request, before the backend asks.
-    Preemptive,
+    EachRequest,
+    /// With the first request on each connection, which from then on stands for the person.
+    EachConnection,
+    /// With each request, until the backend itself says that the connection stands for the person
+    /// (`Persistent-Auth: true`).
+    Learn,
     /// After the backend answered 401.
     OnChallenge,
 }

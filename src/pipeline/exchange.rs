@@ -10,6 +10,7 @@ use std::sync::PoisonError;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::HeaderValue;
 use http::Request;
@@ -94,6 +95,8 @@ pub(super) async fn send<'a>(
     conclude(sent?, issued, negotiate).await
 }
 
+type Making<'a> = BoxFuture<'a, Result<HeaderValue, Stop>>;
+
 async fn negotiated<'a>(
     forwarder: &Forwarder,
     request: Request<Body>,
@@ -103,11 +106,11 @@ async fn negotiated<'a>(
 ) -> (Result<Answer, Error>, Option<Issued>) {
     let issued = Mutex::new(None);
     let sent = {
-        let make = |backend: usize| -> BoxFuture<'_, Result<HeaderValue, Stop>> {
+        let make = |backend: usize, binding: Option<Arc<[u8]>>| -> Making<'_> {
             let issued = &issued;
             Box::pin(async move {
-                let token = negotiate.token(backend).await?;
-                let value = HeaderValue::from_str(&format!("Negotiate {}", token.base64()));
+                let token = negotiate.token(backend, binding.as_deref()).await?;
+                let value = HeaderValue::from_maybe_shared(Bytes::from(token.authorization()));
                 let was_held = token.timings().s4u2proxy.is_none();
                 *issued.lock().unwrap_or_else(PoisonError::into_inner) = Some(Issued {
                     token,
@@ -171,8 +174,9 @@ async fn conclude(
     if negotiate.settings().mutual
         && let Some(value) = &answer.backend_token
     {
-        let token = value.to_str().ok().and_then(|text| text.split_once(' '));
-        let token = token.and_then(|(_, token)| STANDARD.decode(token.trim()).ok());
+        let mut parts = value.as_bytes().splitn(2, |byte| *byte == b' ');
+        let token = parts.nth(1).map(<[u8]>::trim_ascii);
+        let token = token.and_then(|token| STANDARD.decode(token).ok());
         // What is no token proves nothing.
         let token = token.unwrap_or_default();
         issued

@@ -90,7 +90,7 @@ pub struct Pipeline {
     /// 5
     pub sso: Sso,
     /// 6
-    pub forwarder: Forwarder,
+    pub forwarder: Arc<Forwarder>,
     /// What a visitor reads when a walk ends early.
     pub pages: Pages,
     /// For the pages' time of day.

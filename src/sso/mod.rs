@@ -106,11 +106,16 @@ pub struct Negotiate {
 }
 
 impl Negotiate {
-    /// A token for the application's `backend`th server.
+    /// A token for the application's `backend`th server, bound to the connection of that `binding`
+    /// (`tls-server-end-point:` and the hash) unless the application says no.
     ///
     /// # Errors
     /// The reason why the KDC gave none.
-    pub async fn token(&self, backend: usize) -> Result<NegotiateToken, Stop> {
+    pub async fn token(
+        &self,
+        backend: usize,
+        binding: Option<&[u8]>,
+    ) -> Result<NegotiateToken, Stop> {
         let spn = self.spn(backend)?;
         let wrap = match self.settings.wrap {
             Wrap::Spnego => kerberos::Wrap::Spnego,
@@ -118,7 +123,12 @@ impl Negotiate {
         };
         let token = self
             .delegator
-            .negotiate(&self.principal, spn, wrap, None)
+            .negotiate(
+                &self.principal,
+                spn,
+                wrap,
+                binding.filter(|_| self.settings.channel_binding),
+            )
             .await;
         let token = token.map_err(|error| fault(&error))?;
         let timings = token.timings();

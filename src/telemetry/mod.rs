@@ -5,6 +5,7 @@
 //! typed, and no field's type can hold one.
 
 mod lines;
+pub mod metrics;
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -188,6 +189,7 @@ impl Rooms {
 impl Access {
     /// Writes the line.
     pub fn write(&self) {
+        metrics::metrics().served(self);
         let Some(lines) = ACCESS.get() else {
             return;
         };

@@ -15,6 +15,7 @@
 
 mod a_form_outlives_its_session;
 mod a_sign_in_belongs_to_one_browser;
+mod a_stop_is_orderly;
 mod alone;
 mod api_clients_bring_tokens;
 mod backend_answers_are_made_ours;
@@ -22,6 +23,7 @@ mod background_requests_get_json;
 #[allow(dead_code, reason = "not every method is used by a promise yet")]
 #[path = "../lab/browser.rs"]
 mod browser;
+mod configuration_changes_without_a_restart;
 mod delegation_remembers_and_forgets;
 mod delegation_says_why_not;
 mod delegation_speaks_as_the_person;
@@ -30,6 +32,7 @@ mod directory;
 mod directory_is_asked_safely;
 mod doctor_names_the_cause;
 mod everybody_is_who_they_are;
+mod extended_protection_is_met;
 mod forged_identity_headers_never_arrive;
 mod groups_follow_the_token;
 mod guest_opens_intranet_in_browser;
@@ -39,6 +42,7 @@ mod http_that_could_be_read_in_two_ways_is_refused;
 mod identities_never_mix;
 mod issuer_troubles;
 mod iwa_in_all_its_forms;
+mod iwa_tokens_are_cheap_and_the_same;
 mod kerberos_troubles_have_names;
 mod lab;
 mod large_bodies_stream_through;
@@ -51,6 +55,7 @@ mod overage_asks_graph;
 mod predecessors_accounts_are_adopted;
 mod relay;
 mod restart_and_stop;
+mod sockets_come_from_systemd;
 mod store_troubles;
 mod the_gateway_never_appears_as_itself;
 mod two_gateways_make_one_account;

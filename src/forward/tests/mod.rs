@@ -35,6 +35,7 @@ use crate::model::body::full;
 use crate::model::stop::Code;
 
 mod identity;
+mod send;
 
 /// Requests, each with the number of the connection it came on. Numbers, not client ports: the kernel
 /// gives a port out again soon after its connection has gone.
@@ -119,6 +120,7 @@ const fn kerberos(send: SendToken) -> Sso {
         send,
         wrap: Wrap::Spnego,
         mutual: false,
+        channel_binding: true,
     })
 }
 
@@ -366,13 +368,13 @@ async fn tokens_are_sent_when_they_should_be() {
     let (address, seen) = challenging().await;
     let forwarder = forwarder();
     let made = AtomicUsize::new(0);
-    let credential = |_| {
+    let credential = |_, _| {
         made.fetch_add(1, Ordering::Relaxed);
         async { Ok(token("good")) }.boxed()
     };
     let post = || Request::post("/w/").body(full("body")).unwrap();
     for (mode, request, requests) in [
-        (SendToken::Preemptive, get("/w/"), 1),
+        (SendToken::EachRequest, get("/w/"), 1),
         (SendToken::OnChallenge, get("/w/"), 2),
         (SendToken::OnChallenge, post(), 1),
     ] {
@@ -402,8 +404,8 @@ async fn tokens_are_sent_when_they_should_be() {
 async fn a_refused_ticket_is_told_and_not_sent_again() {
     let (address, seen) = challenging().await;
     let forwarder = forwarder();
-    let credential = |_| async { Ok(token("bad")) }.boxed();
-    for (mode, requests) in [(SendToken::Preemptive, 1), (SendToken::OnChallenge, 2)] {
+    let credential = |_, _| async { Ok(token("bad")) }.boxed();
+    for (mode, requests) in [(SendToken::EachRequest, 1), (SendToken::OnChallenge, 2)] {
         seen.lock().unwrap().clear();
         let application = application(&[&format!("http://{address}/")], kerberos(mode));
         let answer = send(
@@ -419,10 +421,10 @@ async fn a_refused_ticket_is_told_and_not_sent_again() {
     }
     // No credential, nothing sent.
     seen.lock().unwrap().clear();
-    let credential = |_| async { Err(Stop::deny(Code::DelegationRefused, "no")) }.boxed();
+    let credential = |_, _| async { Err(Stop::deny(Code::DelegationRefused, "no")) }.boxed();
     let application = application(
         &[&format!("http://{address}/")],
-        kerberos(SendToken::Preemptive),
+        kerberos(SendToken::EachRequest),
     );
     let answer = send(
         &forwarder,
