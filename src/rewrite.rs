@@ -303,6 +303,9 @@ mod tests {
             rates: crate::model::rates::Rates::default(),
             bearer_audiences: Vec::new(),
             websocket: crate::model::application::websocket::WebSocket::default(),
+            public: crate::model::application::public::Public::default(),
+            cors: None,
+            maintenance: None,
         }
     }
 

@@ -303,7 +303,8 @@ fn applications(config: &Config, before: Option<&Generation>) -> HashMap<AppId, 
     let known = |app: &Application| {
         let before = before?;
         let part = prints::application(app.id.as_str());
-        let same = same(before, config, &[part.as_str(), "hosts"]);
+        // [maintenance] of the gateway closes applications whose own file did not change.
+        let same = same(before, config, &[part.as_str(), "hosts", "maintenance"]);
         before.applications.get(&app.id).filter(|_| same).cloned()
     };
     config

@@ -56,6 +56,7 @@ use crate::listener::Peer;
 use crate::listener::buckets::Buckets;
 use crate::listener::buckets::Key;
 use crate::model::application::Application;
+use crate::model::application::cors::Cors;
 use crate::model::body::Body;
 use crate::model::clock::Clock;
 use crate::model::names::HostName;
@@ -276,7 +277,9 @@ impl Authn {
         let (code, why) = match found {
             Found::Live(live, standing) => {
                 let own = || answer::origin(&app.published_url);
-                if fetch::is_foreign(head, &app.websocket.origins, own) {
+                let trusted = |cors: &Cors| cors.trusts(&head.headers);
+                let foreign = fetch::is_foreign(head, &app.websocket.origins, own);
+                if foreign && !app.cors.as_ref().is_some_and(trusted) {
                     let site = fetch::text(&head.headers, "origin").unwrap_or("another site");
                     let detail = format!("from {}", crate::oidc::error::bounded(site));
                     return Err(Stop::deny(Code::ForeignOrigin, detail));

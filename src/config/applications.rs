@@ -1,5 +1,8 @@
 //! One file an application: `apps/<id>.toml` becomes an [`Application`].
 
+mod cors;
+pub(super) mod maintenance;
+mod public;
 mod websocket;
 
 use std::collections::HashMap;
@@ -75,8 +78,23 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
     let published = published_url(root);
     let backends = backends(root, hosts);
     let keep_host = root.flag("keep_host", false);
-    let access = access(&root.section("access"));
-    let sso = sso(&root.section("sso"), &backends);
+    let prefix = published.as_ref().map(|(_, _, prefix)| prefix.as_str());
+    let public = public::read(root, prefix);
+    let (access, sso) = if public.pass_through {
+        for key in ["access", "sso", "bearer", "cors"] {
+            if root.section(key).exists() {
+                root.mistake(key, "means nothing with pass_through = true, where nobody signs in; remove one of the two");
+            }
+        }
+        (Access::default(), Some(Sso::None))
+    } else {
+        (
+            access(&root.section("access")),
+            sso(&root.section("sso"), &backends),
+        )
+    };
+    let cors = cors::read(&root.section("cors"));
+    let maintenance = maintenance::read(&root.section("maintenance"), prefix);
     let limits = time_and_size(&root.section("limits"));
     let addresses = limits::addresses(&root.section("addresses"));
     let rates = limits::rates(&root.section("rates"));
@@ -108,8 +126,14 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         rates,
         bearer_audiences,
         websocket,
+        public,
+        cors,
+        maintenance,
     })
 }
+
+/// Longest segment of a published path, in bytes: what `route` compares.
+const LONGEST: usize = 255;
 
 fn published_url(root: &Section<'_>) -> Option<(Url, HostName, String)> {
     const WANTED: &str = "an address such as \"https://intranet.example.com/\"";
@@ -127,7 +151,8 @@ fn published_url(root: &Section<'_>) -> Option<(Url, HostName, String)> {
         && url.fragment().is_none()
         && url.username().is_empty()
         && !url.path().contains(['%', ';'])
-        && !url.path().contains("//");
+        && !url.path().contains("//")
+        && url.path().split('/').all(|part| part.len() <= LONGEST);
     match host {
         Some(host) if sound => {
             let prefix = url.path().to_owned();

@@ -15,6 +15,7 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::config::applications::maintenance;
 use crate::config::limits::GatewayRates;
 use crate::config::prints::Prints;
 use crate::config::reader::Mistake;
@@ -99,6 +100,7 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     backends.finish();
     let pages = sections::pages(&root.section("pages"));
     let log = sections::log(&root.section("log"));
+    let maintenance = maintenance::read(&root.section("maintenance"), None);
     root.finish();
     let mut prints = Prints::default();
     prints.boot(source.path(), table.get_ref(), source.named());
@@ -106,7 +108,12 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     let folder = gateway.as_ref().map(|gateway| gateway.applications.clone());
     let applications = folder.map(|folder| {
         let files = application_files(&folder, mistakes);
-        applications::load(&files, &hosts, mistakes, &mut prints)
+        let mut applications = applications::load(&files, &hosts, mistakes, &mut prints);
+        for app in &mut applications {
+            // An application's own words are the more specific ones.
+            app.maintenance = app.maintenance.take().or_else(|| maintenance.clone());
+        }
+        applications
     });
     let config = Config {
         gateway: gateway?,
@@ -164,7 +171,8 @@ fn check_together(config: &Config, source: &Source, mistakes: &Mistakes) {
     };
     let mut taken: HashMap<(String, String), &Application> = HashMap::new();
     for app in &config.applications {
-        let place = (app.host.to_string(), app.prefix.clone());
+        // Prefixes are compared in any case, as `route` does.
+        let place = (app.host.to_string(), app.prefix.to_ascii_lowercase());
         if let Some(other) = taken.insert(place, app) {
             let (first, second) = (&other.id, &app.id);
             note(

@@ -1,5 +1,8 @@
 //! A published application: where it is, who may enter, and how it learns who came.
 
+pub mod cors;
+pub mod maintenance;
+pub mod public;
 pub mod websocket;
 
 use std::time::Duration;
@@ -12,6 +15,9 @@ use super::names::AppId;
 use super::names::HostName;
 use super::names::Spn;
 use super::rates::Rates;
+use cors::Cors;
+use maintenance::Maintenance;
+use public::Public;
 
 /// One published application, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +52,12 @@ pub struct Application {
     pub bearer_audiences: Vec<String>,
     /// What it allows of WebSocket.
     pub websocket: websocket::WebSocket,
+    /// What is open to people who did not sign in.
+    pub public: Public,
+    /// Other sites' scripts.
+    pub cors: Option<Cors>,
+    /// Closed for a while.
+    pub maintenance: Option<Maintenance>,
 }
 
 /// One server of an application.

@@ -28,6 +28,7 @@ pub(super) enum Topic {
     NotForPrograms,
     PersonInactive,
     Busy,
+    Maintenance,
     NoAccess,
     NoGuests,
     NotFromHere,
@@ -110,6 +111,7 @@ impl Topic {
             Code::TokenWithoutPerson | Code::BearerNotAccepted => Self::NotForPrograms,
             Code::PersonDisabled => Self::PersonInactive,
             Code::StoreUnavailable | Code::Overloaded | Code::KdcBusy => Self::Busy,
+            Code::Maintenance => Self::Maintenance,
             Code::NotAllowed | Code::DenyRule => Self::NoAccess,
             Code::GuestsDenied => Self::NoGuests,
             Code::TenantDenied => Self::OtherOrganization,
@@ -155,6 +157,7 @@ impl Topic {
             | Self::SignInServiceDown
             | Self::Busy
             | Self::TooFast
+            | Self::Maintenance
             | Self::AccessUnknown
             | Self::AccountNotMade
             | Self::DirectoryDown
@@ -194,6 +197,7 @@ impl Topic {
             | Self::OtherOrganization
             | Self::AccountMissing
             | Self::AccountExpired
+            | Self::Maintenance
             | Self::PersonInactive => Helper::Owner,
             Self::RequestUnclear
             | Self::NothingHere

@@ -22,6 +22,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::Method;
@@ -41,6 +42,7 @@ use uuid::Uuid;
 use crate::authn::Authn;
 use crate::authn::Ended;
 use crate::authn::OwnPath;
+use crate::authn::SessionKey;
 use crate::authn::Stay;
 use crate::authn::cookie;
 use crate::authn::fetch::Asks;
@@ -55,11 +57,16 @@ use crate::listener::buckets::Inside;
 use crate::listener::buckets::Key;
 use crate::mapping::Mapping;
 use crate::model::application::Application;
+use crate::model::application::cors;
+use crate::model::application::cors::Cors;
+use crate::model::application::cors::Preflight;
+use crate::model::application::maintenance::Maintenance;
 use crate::model::body;
 use crate::model::body::Body;
 use crate::model::body::BodyError;
 use crate::model::clock::Clock;
 use crate::model::names::HostName;
+use crate::model::names::PersonId;
 use crate::model::stop::Code;
 use crate::model::stop::Side;
 use crate::model::stop::Stop;
@@ -72,10 +79,13 @@ use crate::pipeline::stay::Attendance;
 use crate::pipeline::stay::CutShort;
 use crate::pipeline::tunnel::Tunnel;
 use crate::rewrite;
+use crate::route;
+use crate::route::Entrance;
 use crate::route::Matched;
 use crate::route::OWN_PREFIX;
 use crate::route::Routes;
 use crate::route::target::Target;
+use crate::sso::BackendCredential;
 use crate::sso::Sso;
 use crate::telemetry::Access;
 
@@ -113,6 +123,9 @@ impl Pipeline {
             Ok(response) => response,
             Err(stop) => self.stopped(stop, &mut trace, asks, language),
         };
+        if trace.app.as_ref().is_some_and(|app| app.cors.is_some()) {
+            mark_for_other_sites(response.headers_mut(), &trace);
+        }
         response
             .headers_mut()
             .insert(header::STRICT_TRANSPORT_SECURITY, rewrite::HSTS);
@@ -158,54 +171,113 @@ impl Pipeline {
     ) -> Result<Response<Body>, Stop> {
         trace.comes_from(self.admission.client(&mut request)?);
         trace.hold(self.admission.gateway(trace.client)?);
-        let host = host(&request)?;
+        let named =
+            authority(&request).map_err(|bad| Stop::deny(Code::HostMismatch, bad.to_string()))?;
         let (mut head, content) = request.into_parts();
         let target = Target::parse(&head.uri)
             .map_err(|bad| Stop::deny(Code::TargetRefused, bad.to_string()))?;
-        let app = match self.routes.find(&host, &target)? {
+        let app = match self.routes.find(&named.host, &target)? {
             Matched::Application(app) => app,
-            Matched::Own(path) => return self.own(&path, &head, content, &host, trace).await,
+            Matched::Own(path) => {
+                let host = host(&named.host)?;
+                return self.own(&path, &head, content, &host, trace).await;
+            }
             Matched::AddSlash(prefix) => return Ok(add_slash(&prefix, &target)),
         };
         trace.app = Some(Arc::clone(&app));
         trace.hold(self.admission.application(&app, trace.client)?);
         let connects = tunnel::as_handshake(&mut head)?;
-
-        trace.enter("authn");
-        let user = match self.authn.identify(&head, &app, target.as_str()).await {
-            Err(stop) if is_form_in_vain(&stop, &head) => {
-                return form::keep(self, stop, &head, content, (&app, &target)).await;
-            }
-            other => other?,
+        let entrance = route::entrance(&app, &head, &target, content.is_end_stream());
+        if let Some(closed) = &app.maintenance {
+            still_open(closed, &entrance, &target)?;
+        }
+        if let Some(cors) = &app.cors
+            && let Some(answer) = other_sites(cors, &head, trace)?
+        {
+            return Ok(answer);
+        }
+        let (credential, came) = match entrance {
+            Entrance::SignedIn => match self.signed_in(&head, &app, &target, trace).await {
+                Err(stop) if is_form_in_vain(&stop, &head) => {
+                    return form::keep(self, stop, &head, content, (&app, &target)).await;
+                }
+                other => other.map(|(credential, came)| (credential, Some(came)))?,
+            },
+            Entrance::Anonymous(nobody) => (BackendCredential::of_nobody(&nobody), None),
         };
-        trace.access.person = user.claims().person.to_string();
-        let session = user.session_key();
-        let person = || Key::Person(user.claims().person);
-        for inside in self.admission.person(&app, person)? {
+        self.send(
+            head,
+            content,
+            Asked {
+                app,
+                target,
+                connects,
+            },
+            (credential, came),
+            trace,
+        )
+        .await
+    }
+
+    /// The rooms that find out who it is and what the backend shall know of it.
+    async fn signed_in(
+        &self,
+        head: &Parts,
+        app: &Arc<Application>,
+        target: &Target,
+        trace: &mut Trace,
+    ) -> Result<(BackendCredential, Came), Stop> {
+        trace.enter("authn");
+        let user = self.authn.identify(head, app, target.as_str()).await?;
+        let person = user.claims().person;
+        trace.access.person = person.to_string();
+        for inside in self.admission.person(app, || Key::Person(person))? {
             trace.hold(inside);
         }
-        let stay = Stay::of(user.clone());
+        let came = Came {
+            person,
+            session: user.session_key(),
+            stay: Stay::of(user.clone()),
+        };
 
         trace.enter("authz");
-        let user = self.authz.admit(user, &app).await?;
+        let user = self.authz.admit(user, app).await?;
+        self.authz.excepted(&user, app)?;
 
         trace.enter("mapping");
-        let user = self.mapping.resolve(user, &app).await?;
+        let user = self.mapping.resolve(user, app).await?;
         if let Some(account) = user.account() {
             trace.access.principal = account.principal.to_string();
         }
 
         trace.enter("sso");
-        let credential = self.sso.credential(&user, &app)?;
+        Ok((self.sso.credential(&user, app)?, came))
+    }
 
+    /// The rooms that carry the request to the backend and its answer back.
+    async fn send(
+        &self,
+        mut head: Parts,
+        content: Incoming,
+        asked: Asked,
+        (credential, came): (BackendCredential, Option<Came>),
+        trace: &mut Trace,
+    ) -> Result<Response<Body>, Stop> {
+        let Asked {
+            app,
+            target,
+            connects,
+        } = asked;
         trace.enter("forward");
         head.headers.insert(X_REQUEST_ID, trace.request_id());
         let offer = tunnel::offer(&mut head, &content, &app, connects)?;
-        let person = user.claims().person;
-        let form = self
-            .authn
-            .resume(&head, &app, person, target.as_str())
-            .await?;
+        let form = match &came {
+            Some(Came { person, .. }) => {
+                let authn = &self.authn;
+                authn.resume(&head, &app, *person, target.as_str()).await?
+            }
+            None => None,
+        };
         let (request, kept) = match form {
             Some(form) => form::resumed(head, form),
             None => (Request::from_parts(head, bounded(content, &app)?), None),
@@ -214,7 +286,7 @@ impl Pipeline {
             app: &app,
             target: &target,
             client: trace.client,
-            session,
+            session: came.as_ref().map(|came| came.session),
         };
         let sending = exchange::send(&self.forwarder, request, outbound, &credential);
         let sent = match app.limits.total {
@@ -233,11 +305,15 @@ impl Pipeline {
             let gone = cookie::FORM_GONE;
             response.headers_mut().append(header::SET_COOKIE, gone);
         }
-        let attendance = || Attendance::new(self, &app, stay);
+        let attendance = |came: Option<Came>| {
+            let stay = came.map(|came| came.stay);
+            Attendance::new(self, &app, stay)
+        };
         let response = match offer {
-            None => stay::attended(response, attendance),
+            None if came.is_none() => response,
+            None => stay::attended(response, || attendance(came)),
             Some(offer) => {
-                let (response, tunnel) = offer.answered(response, attendance())?;
+                let (response, tunnel) = offer.answered(response, attendance(came))?;
                 trace.tunnel = tunnel;
                 response
             }
@@ -336,12 +412,19 @@ impl Pipeline {
             .as_ref()
             .map(|app| app.prefix.as_str())
             .unwrap_or("/");
+        let closed = trace
+            .app
+            .as_ref()
+            .filter(|_| code == Code::Maintenance)
+            .and_then(|app| app.maintenance.as_ref());
         let refusal = Refusal {
             code,
             request_id: &trace.access.request_id,
             application: trace.app.as_ref().map(|app| app.name.as_str()),
             time: self.clock.unix(),
             sign_in_again: Some(sign_in_again),
+            message: closed.and_then(|closed| closed.message.as_deref()),
+            retry_after: closed.map(|closed| closed.retry_after(self.clock.unix())),
         };
         let mut response = match (asks, code) {
             (Asks::Form, Code::SessionExpired | Code::FormNotKept) => {
@@ -363,6 +446,21 @@ impl Pipeline {
     }
 }
 
+/// Who came, as far as `forward` has to know.
+struct Came {
+    person: PersonId,
+    session: SessionKey,
+    stay: Stay,
+}
+
+/// What is asked for.
+struct Asked {
+    app: Arc<Application>,
+    target: Target,
+    /// As a WebSocket, by an extended CONNECT.
+    connects: bool,
+}
+
 /// A form that came too late for its session.
 fn is_form_in_vain(stop: &Stop, head: &Parts) -> bool {
     matches!(stop, Stop::Deny(denial) if denial.code == Code::SessionExpired)
@@ -370,13 +468,62 @@ fn is_form_in_vain(stop: &Stop, head: &Parts) -> bool {
 }
 
 /// The one host that a request is for.
-fn host(request: &Request<Incoming>) -> Result<HostName, Stop> {
-    let named =
-        authority(request).map_err(|bad| Stop::deny(Code::HostMismatch, bad.to_string()))?;
+fn host(named: &str) -> Result<HostName, Stop> {
     named
-        .host
         .parse()
-        .map_err(|_| Stop::deny(Code::HostUnknown, format!("host {:?}", named.host)))
+        .map_err(|_| Stop::deny(Code::HostUnknown, format!("host {named:?}")))
+}
+
+/// Lets on what a closed application still answers: its open paths, and people who may be excepted.
+fn still_open(closed: &Maintenance, entrance: &Entrance, target: &Target) -> Result<(), Stop> {
+    let open = match entrance {
+        Entrance::SignedIn => !closed.except.is_empty(),
+        Entrance::Anonymous(_) => closed.open.holds(target.path()),
+    };
+    if open {
+        Ok(())
+    } else {
+        Err(Stop::deny(Code::Maintenance, "the application is closed"))
+    }
+}
+
+/// Answers a preflight, and remembers whose script waits for the answer to anything else.
+fn other_sites(
+    cors: &Cors,
+    head: &Parts,
+    trace: &mut Trace,
+) -> Result<Option<Response<Body>>, Stop> {
+    if cors.preflight != Preflight::Answer {
+        return Ok(None);
+    }
+    let origin = cors.listed(&head.headers);
+    trace.other_site = origin.cloned();
+    if !cors::is_preflight(&head.method, &head.headers) {
+        return Ok(None);
+    }
+    if origin.is_none() {
+        let detail = "a preflight from an origin that [cors] does not list";
+        return Err(Stop::deny(Code::ForeignOrigin, detail));
+    }
+    let mut answer = Response::new(body::empty());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    cors.answer_preflight(answer.headers_mut());
+    trace.enter("");
+    Ok(Some(answer))
+}
+
+/// What another site's script may read, its browser decides by these headers.
+fn mark_for_other_sites(headers: &mut HeaderMap, trace: &Trace) {
+    let cors = trace.app.as_ref().and_then(|app| app.cors.as_ref());
+    let Some(cors) = cors.filter(|cors| cors.preflight == Preflight::Answer) else {
+        return;
+    };
+    // The gateway has the word here: two of them would be read as none.
+    headers.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+    headers.remove(header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
+    if let Some(origin) = &trace.other_site {
+        cors.mark(origin, headers);
+    }
 }
 
 /// The request's body within the application's limits.
@@ -447,6 +594,8 @@ struct Trace {
     held: Vec<Inside>,
     /// The answer opens it.
     tunnel: Option<Tunnel>,
+    /// The other site whose script asks, where [cors] lists it.
+    other_site: Option<HeaderValue>,
 }
 
 impl Trace {
@@ -473,6 +622,7 @@ impl Trace {
             client,
             held: Vec::new(),
             tunnel: None,
+            other_site: None,
         }
     }
 

@@ -48,7 +48,8 @@ pub(super) struct Attendance {
     authn: Authn,
     authz: Authz,
     app: Arc<Application>,
-    stay: Stay,
+    /// Nobody's in particular where nobody has to sign in: then nothing ends.
+    stay: Option<Stay>,
 }
 
 /// Why it may not.
@@ -59,7 +60,7 @@ pub(super) struct Refused {
 }
 
 impl Attendance {
-    pub(super) fn new(pipeline: &Pipeline, app: &Arc<Application>, stay: Stay) -> Self {
+    pub(super) fn new(pipeline: &Pipeline, app: &Arc<Application>, stay: Option<Stay>) -> Self {
         Self {
             authn: pipeline.authn.clone(),
             authz: pipeline.authz.clone(),
@@ -84,7 +85,10 @@ impl Attendance {
     }
 
     async fn ask(&mut self, used: bool) -> Result<(), Stop> {
-        match self.authn.still_here(&mut self.stay, used).await? {
+        let Some(stay) = &mut self.stay else {
+            return Ok(());
+        };
+        match self.authn.still_here(stay, used).await? {
             // A role or group was taken away, or given.
             Some(user) => self.authz.admit(user, &self.app).await.map(drop),
             None => Ok(()),

@@ -97,6 +97,9 @@ fn app(name: &str) -> Application {
         rates: crate::model::rates::Rates::default(),
         bearer_audiences: Vec::new(),
         websocket: crate::model::application::websocket::WebSocket::default(),
+        public: crate::model::application::public::Public::default(),
+        cors: None,
+        maintenance: None,
     }
 }
 

@@ -113,6 +113,9 @@ fn application(backends: &[&str], sso: Sso) -> Application {
         rates: crate::model::rates::Rates::default(),
         bearer_audiences: Vec::new(),
         websocket: crate::model::application::websocket::WebSocket::default(),
+        public: crate::model::application::public::Public::default(),
+        cors: None,
+        maintenance: None,
     }
 }
 

@@ -149,6 +149,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Ihre Anfrage konnte gerade nicht bearbeitet werden.",
             "Bitte warten Sie einen Augenblick und versuchen Sie es erneut.",
         ),
+        Topic::Maintenance => say(
+            "An dieser Anwendung wird gearbeitet",
+            "Sie ist wegen Wartungsarbeiten eine Zeit lang geschlossen. Mit Ihrem Zugang ist alles in Ordnung.",
+            "Bitte kommen Sie später wieder.",
+        ),
         Topic::NoAccess => say(
             "Sie haben keinen Zugang zu dieser Anwendung",
             "Sie sind angemeldet, aber diese Anwendung ist für Sie noch nicht freigegeben.",

@@ -149,6 +149,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Your request could not be handled right now.",
             "Please wait a moment and try again.",
         ),
+        Topic::Maintenance => say(
+            "This application is being worked on",
+            "It is closed for a while so that it can be maintained. Nothing is wrong with your access.",
+            "Please come back later.",
+        ),
         Topic::NoAccess => say(
             "You do not have access to this application",
             "You are signed in, but this application has not been opened for you yet.",

@@ -149,6 +149,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Votre demande n’a pas pu être traitée pour l’instant.",
             "Veuillez patienter un instant, puis réessayer.",
         ),
+        Topic::Maintenance => say(
+            "Cette application est en maintenance",
+            "Elle est fermée pour un moment en raison de travaux. Votre accès n’est pas en cause.",
+            "Veuillez revenir plus tard.",
+        ),
         Topic::NoAccess => say(
             "Vous n’avez pas accès à cette application",
             "Vous êtes connecté, mais cette application ne vous a pas encore été ouverte.",

@@ -149,6 +149,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Uw verzoek kon nu niet worden behandeld.",
             "Wacht een ogenblik en probeer het opnieuw.",
         ),
+        Topic::Maintenance => say(
+            "Aan deze applicatie wordt gewerkt",
+            "Ze is vanwege onderhoud een tijdje gesloten. Met uw toegang is niets mis.",
+            "Kom later terug.",
+        ),
         Topic::NoAccess => say(
             "U heeft geen toegang tot deze toepassing",
             "U bent aangemeld, maar deze toepassing is nog niet voor u opengesteld.",
