@@ -281,6 +281,7 @@ mod tests {
                     address: None,
                 })
                 .collect(),
+            balance: crate::model::application::balance::Balance::default(),
             keep_host: false,
             access: Access::default(),
             sso: Sso::None,

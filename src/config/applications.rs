@@ -1,5 +1,7 @@
 //! One file an application: `apps/<id>.toml` becomes an [`Application`].
 
+mod balance;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -64,6 +66,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
     let owner = root.text("owner");
     let published = published_url(root);
     let backends = backends(root, hosts);
+    let balance = balance::balance(&root.section("balance"));
     let keep_host = root.flag("keep_host", false);
     let access = access(&root.section("access"));
     let sso = sso(&root.section("sso"), &backends);
@@ -87,6 +90,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         prefix,
         published_url,
         backends: (!backends.is_empty()).then_some(backends)?,
+        balance,
         keep_host,
         access,
         sso: sso?,

@@ -24,6 +24,7 @@ use std::time::Instant;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
 
+use super::balance::Busy;
 use super::body::Upload;
 
 /// Whose connections: nobody's in particular, or one session's alone.
@@ -147,6 +148,8 @@ pub struct Lease {
     pool: Arc<Pool>,
     /// Has served a request before, so the backend may have closed it meanwhile.
     pub reused: bool,
+    /// Counts the request where that decides who gets the next one.
+    pub busy: Option<Busy>,
 }
 
 impl Lease {
@@ -220,6 +223,7 @@ impl Pool {
             alive,
             pool: Arc::clone(self),
             reused: true,
+            busy: None,
         })
     }
 
@@ -232,6 +236,7 @@ impl Pool {
             alive,
             pool: Arc::clone(self),
             reused: false,
+            busy: None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! A published application: where it is, who may enter, and how it learns who came.
 
+pub mod balance;
+
 use std::time::Duration;
 
 use url::Url;
@@ -26,6 +28,8 @@ pub struct Application {
     pub published_url: Url,
     /// The servers that answer; at least one.
     pub backends: Vec<Backend>,
+    /// How requests are spread over them.
+    pub balance: balance::Balance,
     /// Whether the backend sees the published host (`Host`) or its own.
     pub keep_host: bool,
     /// Who may enter.

@@ -192,6 +192,7 @@ impl<'a> Outbound<'a> {
             target: self.target,
             client: self.client,
             partition,
+            session: Some(*self.session.as_bytes()),
             identity: credential.headers(),
         }
     }

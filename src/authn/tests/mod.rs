@@ -81,6 +81,7 @@ fn app(name: &str) -> Application {
         published_url: format!("https://{host}:8443/").parse().unwrap(),
         backends: Vec::new(),
         owner: None,
+        balance: crate::model::application::balance::Balance::default(),
         keep_host: false,
         access: Access::default(),
         sso: Sso::None,

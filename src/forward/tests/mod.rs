@@ -96,6 +96,7 @@ fn application(backends: &[&str], sso: Sso) -> Application {
                 address: None,
             })
             .collect(),
+        balance: crate::model::application::balance::Balance::default(),
         keep_host: false,
         access: Access::default(),
         sso,
@@ -142,6 +143,7 @@ async fn send(
 ) -> Result<Answer, Error> {
     let target = Target::parse(request.uri()).unwrap();
     let exchange = Exchange {
+        session: None,
         application,
         target: &target,
         client: "192.0.2.7".parse().unwrap(),
@@ -452,6 +454,7 @@ async fn the_backend_gets_what_was_authorized_and_who_came() {
         .unwrap();
     let target = target(&request.uri().to_string());
     let exchange = Exchange {
+        session: None,
         application: &application,
         target: &target,
         client: "192.0.2.7".parse().unwrap(),
