@@ -261,23 +261,15 @@ fn cookie_path(part: &[u8], application: &Application) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::model::application::Access;
     use crate::model::application::Backend;
     use crate::model::application::KerberosSso;
-    use crate::model::application::Limits;
     use crate::model::application::SendToken;
     use crate::model::application::Wrap;
 
     fn application(prefix: &str, backends: &[&str]) -> Application {
         let published = format!("https://wiki.example.com:8443{prefix}");
         Application {
-            id: "wiki".parse().unwrap(),
-            name: String::from("Wiki"),
-            owner: None,
-            host: "wiki.example.com".parse().unwrap(),
             prefix: prefix.to_owned(),
             published_url: Url::parse(&published).unwrap(),
             backends: backends
@@ -287,25 +279,7 @@ mod tests {
                     address: None,
                 })
                 .collect(),
-            keep_host: false,
-            access: Access::default(),
-            sso: Sso::None,
-            limits: Limits {
-                connect: Duration::from_secs(1),
-                first_byte: Duration::from_secs(1),
-                idle: Duration::from_secs(1),
-                total: None,
-                min_rate: 0,
-                max_body: 0,
-                keep_form: 1 << 20,
-            },
-            addresses: crate::model::addresses::Addresses::default(),
-            rates: crate::model::rates::Rates::default(),
-            bearer_audiences: Vec::new(),
-            websocket: crate::model::application::websocket::WebSocket::default(),
-            public: crate::model::application::public::Public::default(),
-            cors: None,
-            maintenance: None,
+            ..Application::sample()
         }
     }
 

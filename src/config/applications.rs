@@ -1,5 +1,6 @@
 //! One file an application: `apps/<id>.toml` becomes an [`Application`].
 
+mod balance;
 mod cors;
 pub(super) mod maintenance;
 mod public;
@@ -77,6 +78,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
     let owner = root.text("owner");
     let published = published_url(root);
     let backends = backends(root, hosts);
+    let balance = balance::balance(&root.section("balance"));
     let keep_host = root.flag("keep_host", false);
     let prefix = published.as_ref().map(|(_, _, prefix)| prefix.as_str());
     let public = public::read(root, prefix);
@@ -118,6 +120,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         prefix,
         published_url,
         backends: (!backends.is_empty()).then_some(backends)?,
+        balance,
         keep_host,
         access,
         sso: sso?,

@@ -78,6 +78,7 @@ fn exchange<'a>(app: &'a Application, target: &'a Target, partition: Partition) 
         target,
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         partition,
+        session: None,
         identity: &[],
     }
 }

@@ -93,6 +93,8 @@ pub struct Exchange<'a> {
     pub client: IpAddr,
     /// Whose connections may carry it.
     pub partition: Partition,
+    /// Whom a server stays with under `policy = "sticky"`; absent = each server in turn.
+    pub session: Option<[u8; 32]>,
     /// Headers that say who came.
     pub identity: &'a [(HeaderName, HeaderValue)],
 }
@@ -208,7 +210,7 @@ impl Forwarder {
             Sso::Headers(_) | Sso::None => SendToken::OnChallenge,
         };
         let has_body = !body.is_end_stream();
-        let reached = self.reach(&group, &draft, &exchange.partition).await?;
+        let reached = self.reach(&group, &draft, &exchange).await?;
         let (index, server) = (reached.index, reached.server);
         let renew = credential
             .filter(|_| has_body || send != SendToken::OnChallenge)
@@ -221,9 +223,11 @@ impl Forwarder {
         };
         let upload = Upload::new(body).0.declare(&draft.trailers);
         let request = draft.request(server, token, upload)?;
-        let (mut response, mut lease) = self
+        let asked = self
             .ask(&draft, server, reached.lease, request, renew)
-            .await?;
+            .await;
+        group.note(server, &asked);
+        let (mut response, mut lease) = asked?;
         match credential {
             Some(credential) if !lease.with_token && negotiate::is_asked(&response) => {
                 lease.taint();
@@ -259,14 +263,13 @@ impl Forwarder {
         &self,
         group: &'a Group,
         draft: &Draft<'_>,
-        partition: &Partition,
+        exchange: &Exchange<'_>,
     ) -> Result<Reached<'a>, Error> {
         let mut last = Error::Misconfigured(draft.application.id.to_string());
-        for (index, server) in group.in_turn() {
-            let key = key(server, partition);
+        for (index, server) in group.in_turn(exchange.session.as_ref()) {
+            let key = key(server, &exchange.partition);
             match self.connection(draft, server, &key).await {
                 Ok(lease) => {
-                    group.note(server, true);
                     return Ok(Reached {
                         server,
                         index,
@@ -276,7 +279,7 @@ impl Forwarder {
                 // Nothing was sent: the next one may have it.
                 Err(error) => {
                     tracing::warn!(application = %draft.application.id, %error, "backend not reached");
-                    group.note(server, false);
+                    group.refused(server);
                     last = error;
                 }
             }
@@ -290,12 +293,15 @@ impl Forwarder {
         server: &Server,
         key: &Key,
     ) -> Result<Lease, Error> {
-        if let Some(lease) = self.pool.take(key) {
+        if let Some(mut lease) = self.pool.take(key) {
+            lease.busy = server.busy();
             return Ok(lease);
         }
         let within = draft.application.limits.connect;
         let connection = connect::connect(server, &self.tls, within).await?;
-        Ok(self.pool.lease(key, connection))
+        let mut lease = self.pool.lease(key, connection);
+        lease.busy = server.busy();
+        Ok(lease)
     }
 
     /// Sends once; a second time, on a new connection, only if nothing was sent.
@@ -345,6 +351,7 @@ impl Forwarder {
         let known = self.groups.load();
         if let Some(group) = known.get(&application.id)
             && group.backends == application.backends
+            && group.balance == application.balance
         {
             return Arc::clone(group);
         }

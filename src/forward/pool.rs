@@ -26,6 +26,7 @@ use tokio::task::AbortHandle;
 
 use crate::model::application::SendToken;
 
+use super::balance::Busy;
 use super::body::Upload;
 
 /// Whose connections: nobody's in particular, or one session's alone.
@@ -169,6 +170,8 @@ pub struct Lease {
     pub reused: bool,
     /// The request on it carries a token.
     pub with_token: bool,
+    /// Counts the request where that decides who gets the next one.
+    pub busy: Option<Busy>,
 }
 
 impl Lease {
@@ -270,6 +273,7 @@ impl Pool {
             pool: Arc::clone(self),
             reused: true,
             with_token: false,
+            busy: None,
         })
     }
 
@@ -283,6 +287,7 @@ impl Pool {
             pool: Arc::clone(self),
             reused: false,
             with_token: false,
+            busy: None,
         }
     }
 

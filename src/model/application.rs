@@ -1,5 +1,6 @@
 //! A published application: where it is, who may enter, and how it learns who came.
 
+pub mod balance;
 pub mod cors;
 pub mod maintenance;
 pub mod public;
@@ -36,6 +37,8 @@ pub struct Application {
     pub published_url: Url,
     /// The servers that answer; at least one.
     pub backends: Vec<Backend>,
+    /// How requests are spread over them.
+    pub balance: balance::Balance,
     /// Whether the backend sees the published host (`Host`) or its own.
     pub keep_host: bool,
     /// Who may enter.
@@ -234,6 +237,44 @@ pub struct Limits {
     pub max_body: u64,
     /// Largest form in bytes that is kept across a sign-in; 0 = none.
     pub keep_form: u64,
+}
+
+#[cfg(test)]
+impl Application {
+    /// A wiki at `https://wiki.example.com/` with every default: a test says what differs.
+    #[must_use]
+    pub fn sample() -> Self {
+        let soon = Duration::from_secs(5);
+        Self {
+            id: "wiki".parse().unwrap(),
+            name: String::from("Wiki"),
+            owner: None,
+            host: "wiki.example.com".parse().unwrap(),
+            prefix: String::from("/"),
+            published_url: Url::parse("https://wiki.example.com/").unwrap(),
+            backends: Vec::new(),
+            balance: balance::Balance::default(),
+            keep_host: false,
+            access: Access::default(),
+            sso: Sso::None,
+            limits: Limits {
+                connect: soon,
+                first_byte: soon,
+                idle: soon,
+                total: None,
+                min_rate: 0,
+                max_body: 0,
+                keep_form: 1 << 20,
+            },
+            addresses: Addresses::default(),
+            rates: Rates::default(),
+            bearer_audiences: Vec::new(),
+            websocket: websocket::WebSocket::default(),
+            public: Public::default(),
+            cors: None,
+            maintenance: None,
+        }
+    }
 }
 
 impl Application {

@@ -202,6 +202,7 @@ impl<'a> Outbound<'a> {
             target: self.target,
             client: self.client,
             partition,
+            session: self.session.map(|session| *session.as_bytes()),
             identity: credential.headers(),
         }
     }

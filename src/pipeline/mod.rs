@@ -348,6 +348,40 @@ impl Pipeline {
             .await
     }
 
+    /// The page, or the JSON, for `code`.
+    fn refusal(&self, code: Code, trace: &Trace, asks: Asks, language: Language) -> Response<Body> {
+        let sign_in_again = trace
+            .app
+            .as_ref()
+            .map(|app| app.prefix.as_str())
+            .unwrap_or("/");
+        let closed = trace
+            .app
+            .as_ref()
+            .filter(|_| code == Code::Maintenance)
+            .and_then(|app| app.maintenance.as_ref());
+        let refusal = Refusal {
+            code,
+            request_id: &trace.access.request_id,
+            application: trace.app.as_ref().map(|app| app.name.as_str()),
+            time: self.clock.unix(),
+            sign_in_again: Some(sign_in_again),
+            message: closed.and_then(|closed| closed.message.as_deref()),
+            retry_after: closed.map(|closed| closed.retry_after(self.clock.unix())),
+        };
+        let mut response = match (asks, code) {
+            (Asks::Form, Code::SessionExpired | Code::FormNotKept) => {
+                self.pages.form_not_sent(&refusal, language)
+            }
+            (Asks::Page | Asks::Form, _) => self.pages.refusal(&refusal, language),
+            (Asks::Data, _) => self.pages.refusal_json(&refusal, language),
+        };
+        if let Ok(code) = HeaderValue::from_str(code.as_str()) {
+            response.headers_mut().insert(REASON, code);
+        }
+        response
+    }
+
     /// A walk that ended early becomes a response, in this one place.
     fn stopped(
         &self,
@@ -407,35 +441,7 @@ impl Pipeline {
         trace.access.why = code.as_str();
         trace.access.side = side;
         trace.access.detail = detail;
-        let sign_in_again = trace
-            .app
-            .as_ref()
-            .map(|app| app.prefix.as_str())
-            .unwrap_or("/");
-        let closed = trace
-            .app
-            .as_ref()
-            .filter(|_| code == Code::Maintenance)
-            .and_then(|app| app.maintenance.as_ref());
-        let refusal = Refusal {
-            code,
-            request_id: &trace.access.request_id,
-            application: trace.app.as_ref().map(|app| app.name.as_str()),
-            time: self.clock.unix(),
-            sign_in_again: Some(sign_in_again),
-            message: closed.and_then(|closed| closed.message.as_deref()),
-            retry_after: closed.map(|closed| closed.retry_after(self.clock.unix())),
-        };
-        let mut response = match (asks, code) {
-            (Asks::Form, Code::SessionExpired | Code::FormNotKept) => {
-                self.pages.form_not_sent(&refusal, language)
-            }
-            (Asks::Page | Asks::Form, _) => self.pages.refusal(&refusal, language),
-            (Asks::Data, _) => self.pages.refusal_json(&refusal, language),
-        };
-        if let Ok(code) = HeaderValue::from_str(code.as_str()) {
-            response.headers_mut().insert(REASON, code);
-        }
+        let mut response = self.refusal(code, trace, asks, language);
         if let Some(after) = again {
             // RFC 9110 10.2.3: whole seconds; rounded up, or the client would come too early.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);

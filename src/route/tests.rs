@@ -1,36 +1,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::application::Access;
-use crate::model::application::Limits;
-use crate::model::application::Sso;
 use crate::model::application::public::Paths;
-use crate::model::application::public::Public;
-use std::time::Duration;
 
 fn app(host: &str, prefix: &str) -> Application {
     Application {
-        id: "wiki".parse().unwrap(),
-        name: String::from("Wiki"),
-        owner: None,
         host: host.parse().unwrap(),
         prefix: prefix.to_owned(),
         published_url: format!("https://{host}{prefix}").parse().unwrap(),
-        backends: Vec::new(),
-        keep_host: false,
-        access: Access::default(),
-        sso: Sso::None,
-        limits: Limits {
-            connect: Duration::from_secs(1),
-            first_byte: Duration::from_secs(1),
-            idle: Duration::from_secs(1),
-            max_body: 0,
-            keep_form: 0,
-        },
-        bearer_audiences: Vec::new(),
-        public: Public::default(),
-        cors: None,
-        maintenance: None,
+        ..Application::sample()
     }
 }
 
