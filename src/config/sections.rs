@@ -20,6 +20,8 @@ use crate::model::names::HostName;
 use crate::model::names::Principal;
 use crate::model::names::Realm;
 use crate::model::secret::Secret;
+use crate::telemetry::Format;
+use crate::telemetry::traces::Collector;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -273,6 +275,10 @@ pub struct Log {
     pub filter: String,
     /// File of access and audit lines; absent = standard output, with everything else.
     pub file: Option<PathBuf>,
+    /// How access lines look.
+    pub access: Format,
+    /// Where spans are sent; absent = nowhere.
+    pub traces: Option<Collector>,
 }
 
 pub(super) fn hosts(section: &Section<'_>) -> Hosts {
@@ -713,11 +719,26 @@ pub(super) fn pages(section: &Section<'_>) -> Pages {
 }
 
 pub(super) fn log(section: &Section<'_>) -> Log {
+    let traces: Option<Url> = section.parsed(
+        "traces",
+        "an OTLP address such as \"http://127.0.0.1:4318/v1/traces\"",
+    );
+    let percent = section.number("traces_percent", 0..=100, 100);
     let log = Log {
         filter: section
             .text("filter")
             .unwrap_or_else(|| String::from("info")),
         file: section.path("file"),
+        access: section
+            .choice(
+                "access",
+                &[("json", Format::Json), ("combined", Format::Combined)],
+            )
+            .unwrap_or_default(),
+        traces: traces.map(|endpoint| Collector {
+            endpoint: endpoint.to_string(),
+            percent: u8::try_from(percent).unwrap_or(100),
+        }),
     };
     section.finish();
     log

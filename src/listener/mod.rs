@@ -50,6 +50,7 @@ use crate::listener::connection::Ends;
 use crate::listener::turned_away::Lines;
 use crate::model::addresses::Networks;
 use crate::model::body::Body;
+use crate::telemetry::metrics::metrics;
 
 /// Who is on the other side of a request's connection.
 #[derive(Clone, Debug)]
@@ -187,6 +188,7 @@ pub async fn run<S, F>(
         let ends = ends.child();
         tracker.spawn(async move {
             let _permit = permit;
+            let _open = metrics().connection();
             let Some((stream, peer)) = introduce(stream, address, &settings, &ends).await else {
                 return;
             };
@@ -316,14 +318,19 @@ async fn secure<S, F>(
         biased;
         () = too_late => return,
         done = handshake => match done {
-            Ok(Ok(stream)) => stream,
+            Ok(Ok(stream)) => {
+                metrics().handshake("done");
+                stream
+            }
             // A balancer's probe: connected, said nothing, left.
             Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return,
             Ok(Err(error)) => {
+                metrics().handshake("failed");
                 settings.lines.connection(peer.client, TLS_FAILED, error.to_string());
                 return;
             }
             Err(_) => {
+                metrics().handshake("late");
                 let detail = format!("took longer than {:?}", settings.handshake);
                 settings.lines.connection(peer.client, TLS_FAILED, detail);
                 return;

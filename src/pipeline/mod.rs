@@ -88,6 +88,9 @@ use crate::route::target::Target;
 use crate::sso::BackendCredential;
 use crate::sso::Sso;
 use crate::telemetry::Access;
+use crate::telemetry::traces::TRACEPARENT;
+use crate::telemetry::traces::TRACESTATE;
+use crate::telemetry::traces::Traced;
 
 /// All rooms, in the order a request walks through them.
 pub struct Pipeline {
@@ -270,6 +273,7 @@ impl Pipeline {
         } = asked;
         trace.enter("forward");
         head.headers.insert(X_REQUEST_ID, trace.request_id());
+        trace.tell_place(&mut head.headers);
         let offer = tunnel::offer(&mut head, &content, &app, connects)?;
         let form = match &came {
             Some(Came { person, .. }) => {
@@ -602,6 +606,8 @@ struct Trace {
     tunnel: Option<Tunnel>,
     /// The other site whose script asks, where [cors] lists it.
     other_site: Option<HeaderValue>,
+    /// Where it belongs in a trace.
+    traced: Option<Traced>,
 }
 
 impl Trace {
@@ -609,9 +615,12 @@ impl Trace {
         let peer = request.extensions().get::<Peer>().map(|peer| peer.client);
         let client = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let now = Instant::now();
+        let id = Uuid::now_v7();
+        let traced = Traced::begin(request.headers(), id);
         Self {
             access: Access {
-                request_id: Uuid::now_v7().simple().to_string(),
+                request_id: id.simple().to_string(),
+                trace_id: traced.as_ref().map(Traced::trace_id).unwrap_or_default(),
                 client: client.to_string(),
                 host: authority(request)
                     .map(|host| host.to_string())
@@ -629,6 +638,21 @@ impl Trace {
             held: Vec::new(),
             tunnel: None,
             other_site: None,
+            traced,
+        }
+    }
+
+    /// The backend learns its place in the trace; what was no `traceparent` goes no further.
+    fn tell_place(&self, headers: &mut HeaderMap) {
+        match self.traced.as_ref().and_then(Traced::header) {
+            Some(place) => {
+                headers.insert(TRACEPARENT, place);
+            }
+            None if headers.contains_key(TRACEPARENT) => {
+                headers.remove(TRACEPARENT);
+                headers.remove(TRACESTATE);
+            }
+            None => {}
         }
     }
 
@@ -694,6 +718,9 @@ impl Drop for Trace {
             self.access.why = CLIENT_GONE;
         }
         self.access.write();
+        if let Some(traced) = self.traced.take() {
+            traced.end(&self.access);
+        }
     }
 }
 

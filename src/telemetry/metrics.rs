@@ -396,7 +396,7 @@ impl EncodeMetric for Histogram {
         let bounds = BOUNDS
             .iter()
             .map(|bound| *bound as f64 / 1e6)
-            .chain([f64::MAX]);
+            .chain([f64::INFINITY]);
         let counts = self
             .0
             .counts
