@@ -120,7 +120,33 @@ impl Metrics {
         this.tell_requests(&mut registry);
         this.tell_others(&mut registry);
         this.registry = registry;
+        this.at_zero();
         this
+    }
+
+    /// What nothing has happened to yet is told as zero: a graph that begins with the first error hides it.
+    fn at_zero(&self) {
+        drop(self.application(""));
+        for step in ["tgt", "s4u2self", "s4u2proxy", "token"] {
+            drop(self.kerberos_seconds.get_or_create(&OfStep { step }));
+        }
+        for kind in ["kdc-unreachable", "delegation-refused", "spn-unknown"] {
+            drop(self.kerberos_errors.get_or_create(&OfKind { kind }));
+        }
+        for kind in ["search", "add", "modify"] {
+            drop(self.ldap_seconds.get_or_create(&OfStep { step: kind }));
+            drop(self.ldap_errors.get_or_create(&OfKind { kind }));
+        }
+        for kind in ["read", "write"] {
+            drop(self.store_seconds.get_or_create(&OfStep { step: kind }));
+            drop(self.store_errors.get_or_create(&OfKind { kind }));
+        }
+        for kind in ["done", "failed", "late"] {
+            drop(self.handshakes.get_or_create(&OfKind { kind }));
+        }
+        for kind in ["taken", "refused"] {
+            drop(self.reloads.get_or_create(&OfKind { kind }));
+        }
     }
 
     fn tell_requests(&mut self, to: &mut Registry) {
