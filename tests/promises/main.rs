@@ -57,5 +57,6 @@ mod two_gateways_make_one_account;
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod visitor;
 mod walk;
+mod who_comes_from_where_is_known;
 mod who_leaves_loses_access;
 mod wire;
