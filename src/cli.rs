@@ -112,11 +112,16 @@ struct ConfigFile {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         What::Check { config, json } => check(&config, json),
-        What::Run { config, ready_file } => with_config(&config, |config| {
-            if let Err(error) = telemetry::start(&config.log.filter, config.log.file.as_deref()) {
-                return failed(&error);
-            }
-            block_on(app::run(config, ready_file.as_deref()), |()| {
+        What::Run {
+            config: file,
+            ready_file,
+        } => with_config(&file, |config| {
+            // Lives until everything has ended: the last lines are written when it goes.
+            let _lines = match telemetry::start(&config.log.filter, config.log.file.as_deref()) {
+                Ok(lines) => lines,
+                Err(error) => return failed(&error),
+            };
+            block_on(app::run(config, &file.path, ready_file.as_deref()), |()| {
                 ExitCode::SUCCESS
             })
         }),
@@ -233,12 +238,11 @@ fn beside_gateway(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> E
         isolated(config, |config| {
             // Standard output is the answer's; a file that the gateway has not made yet would be another user's.
             let audit = config.log.file.as_deref().filter(|file| file.exists());
-            if let Some(audit) = audit
-                && let Err(error) = telemetry::start("off", Some(audit))
-            {
-                return failed(&error);
+            let started = audit.map(|audit| telemetry::start("off", Some(audit)));
+            match started.transpose() {
+                Ok(_lines) => then(config),
+                Err(error) => failed(&error),
             }
-            then(config)
         })
     })
 }
@@ -254,10 +258,9 @@ fn isolated(config: Config, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
 ///
 /// SECURITY: with one, libgssapi falls back to it without an error, and a backend would see the
 /// gateway's own account. The environment is read by other threads, so it cannot be changed later.
+///
+/// Without a [kerberos] section, too: one may be added while the gateway runs.
 fn isolate(config: &Config) -> std::io::Result<()> {
-    if config.kerberos.is_none() {
-        return Ok(());
-    }
     let wanted = kerberos::environment(&config.gateway.runtime_dir);
     let missing = |(name, value): &(String, String)| std::env::var(name).as_ref() != Ok(value);
     if !wanted.iter().any(missing) {

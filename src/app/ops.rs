@@ -29,11 +29,16 @@ pub struct Readiness {
     pub detail: String,
 }
 
+/// What is known at a moment.
+pub struct State {
+    /// What must work.
+    pub parts: Vec<Readiness>,
+    /// Which configuration serves, and why a changed one does not.
+    pub configuration: serde_json::Value,
+}
+
 /// Answers on `listener` until the task is dropped; `readiness` is asked for each `/readyz`.
-pub async fn serve(
-    listener: TcpListener,
-    readiness: Arc<dyn Fn() -> Vec<Readiness> + Send + Sync>,
-) {
+pub async fn serve(listener: TcpListener, readiness: Arc<dyn Fn() -> State + Send + Sync>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -57,11 +62,14 @@ pub async fn serve(
     }
 }
 
-fn answer(request: &Request<Incoming>, readiness: &dyn Fn() -> Vec<Readiness>) -> Response<Body> {
+fn answer(request: &Request<Incoming>, readiness: &dyn Fn() -> State) -> Response<Body> {
     let (status, content) = match request.uri().path() {
         "/healthz" => (StatusCode::OK, String::from("{\"alive\":true}\n")),
         "/readyz" => {
-            let parts = readiness();
+            let State {
+                parts,
+                configuration,
+            } = readiness();
             let ready = parts.iter().all(|part| part.ready);
             let listed: Vec<_> = parts
                 .iter()
@@ -74,7 +82,10 @@ fn answer(request: &Request<Incoming>, readiness: &dyn Fn() -> Vec<Readiness>) -
             };
             (
                 status,
-                format!("{}\n", serde_json::json!({"ready": ready, "parts": listed})),
+                format!(
+                    "{}\n",
+                    serde_json::json!({"ready": ready, "parts": listed, "configuration": configuration})
+                ),
             )
         }
         _ => (

@@ -262,7 +262,8 @@ pub fn listener_settings(config: &Config) -> listener::Settings {
     let section = &config.listener;
     listener::Settings {
         proxies: section.proxy_protocol_from.clone(),
-        max_connections: section.max_connections,
+        // Each worker takes its share; one that is full leaves new connections to the others.
+        max_connections: section.max_connections.div_ceil(config.gateway.workers),
         per_address: section.max_connections_per_address.map(AtOnce::new),
         handshake: section.handshake,
         headers: section.headers,

@@ -1,5 +1,7 @@
 //! Access tokens of API clients (RFC 6750), in the `Authorization` header only.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
 use http::header;
 
@@ -34,6 +36,17 @@ fn after_scheme(value: &str) -> Option<&str> {
         .then(|| token.trim_matches(' '))
 }
 
+/// `exp` of a token that was validated: when what it has opened must close. Without one, at once.
+fn expires(token: &str) -> i64 {
+    #[derive(serde::Deserialize)]
+    struct Expires {
+        exp: i64,
+    }
+    let payload = token.split('.').nth(1).unwrap_or_default();
+    let payload = URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
+    serde_json::from_slice(&payload).map_or(0, |expires: Expires| expires.exp)
+}
+
 impl Inner {
     /// The person an access token speaks for. The token decides alone: no cookie is looked at.
     pub(super) async fn bearer_user(
@@ -54,7 +67,7 @@ impl Inner {
             .validate_access_token(token, &app.bearer_audiences)
             .await
         {
-            Ok(claims) => Ok(AuthenticatedUser::by_bearer(claims, token)),
+            Ok(claims) => Ok(AuthenticatedUser::by_bearer(claims, token, expires(token))),
             Err(error) => {
                 let stop = reason::issuer(&error);
                 // An issuer that cannot be asked is not the client's doing.

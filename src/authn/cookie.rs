@@ -15,11 +15,16 @@ pub const SESSION: &str = "__Host-kerbgate";
 /// Binds a sign-in to the browser that began it.
 pub const BINDING: &str = "__Host-kerbgate-signin";
 
+/// Finds a kept form again.
+pub const FORM: &str = "__Host-kerbgate-form";
+
 /// True for a cookie that is ours: no backend ever sees it. Without regard to case, as browsers treat the prefix.
 #[must_use]
 pub fn is_ours(name: &str) -> bool {
     let name = name.trim();
-    name.eq_ignore_ascii_case(SESSION) || name.eq_ignore_ascii_case(BINDING)
+    [SESSION, BINDING, FORM]
+        .iter()
+        .any(|ours| name.eq_ignore_ascii_case(ours))
 }
 
 /// The id in the cookie `name`; garbage counts as absent.
@@ -53,6 +58,31 @@ pub(super) fn read<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a 
         .and_then(|value| std::str::from_utf8(value).ok())
         .filter(|value| random::is_id(value)))
 }
+
+/// False when the cookie `name` is certainly absent: cheap, for what almost never is there.
+pub(super) fn may_hold(headers: &HeaderMap, name: &str) -> bool {
+    let name = name.as_bytes();
+    let holds = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .windows(name.len())
+            .any(|part| part == name)
+    };
+    headers.get_all(header::COOKIE).iter().any(holds)
+}
+
+/// `Set-Cookie` for a kept form.
+pub(super) fn form(id: &str, lasts: Duration) -> Result<HeaderValue, Stop> {
+    set(&format!(
+        "{FORM}={id}; Path=/; Max-Age={}; Secure; HttpOnly; SameSite=Lax",
+        lasts.as_secs()
+    ))
+}
+
+/// `Set-Cookie` that removes the one for a kept form.
+pub const FORM_GONE: HeaderValue = HeaderValue::from_static(
+    "__Host-kerbgate-form=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax",
+);
 
 /// `Set-Cookie` for the session: gone with the browser; its lifetimes are kept on our side.
 pub(super) fn session(id: &str) -> Result<HeaderValue, Stop> {

@@ -20,6 +20,7 @@ mod answer;
 mod bearer;
 pub mod cookie;
 pub mod fetch;
+pub mod kept_form;
 mod own_path;
 mod params;
 mod random;
@@ -29,6 +30,7 @@ pub mod seal;
 mod session;
 mod sign_in;
 mod sign_out;
+mod stay;
 mod user;
 
 use std::collections::HashMap;
@@ -44,6 +46,7 @@ use uuid::Uuid;
 
 pub use fetch::is_navigation;
 pub use own_path::OwnPath;
+pub use stay::Stay;
 pub use user::AuthenticatedUser;
 pub use user::Ended;
 pub use user::SessionKey;
@@ -53,6 +56,7 @@ use crate::listener::Peer;
 use crate::listener::buckets::Buckets;
 use crate::listener::buckets::Key;
 use crate::model::application::Application;
+use crate::model::application::cors::Cors;
 use crate::model::body::Body;
 use crate::model::clock::Clock;
 use crate::model::names::HostName;
@@ -75,7 +79,7 @@ use session::Found;
 use session::Sessions;
 
 /// Settings of the room.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `https://login.example.com/`: the central host, whose callback is the only redirect URI.
     pub sign_in_url: Url,
@@ -221,6 +225,37 @@ impl Authn {
         }
     }
 
+    /// The room with other needs that remembers what this one knows: sessions, and above all who has just
+    /// been signed out. Both may serve at a time; receivers of [`Self::ended`] hear both.
+    #[must_use]
+    pub fn renewed(&self, needs: Needs) -> Self {
+        let old = &self.inner;
+        let fresh = Self::new(needs);
+        let unchanged = old.settings == fresh.inner.settings;
+        let Some(new) = Arc::into_inner(fresh.inner) else {
+            return self.clone();
+        };
+        Self {
+            inner: Arc::new(Inner {
+                sessions: new.sessions.knowing(&old.sessions, unchanged),
+                loops: old.loops.clone(),
+                shared: if unchanged {
+                    old.shared.clone()
+                } else {
+                    new.shared
+                },
+                renewals: if unchanged {
+                    old.renewals.clone()
+                } else {
+                    new.renewals
+                },
+                ended: old.ended.clone(),
+                process: old.process.clone(),
+                ..new
+            }),
+        }
+    }
+
     /// Who sends this request to `app`?
     ///
     /// `return_target` is the normalized path and query, to come back to after a sign-in.
@@ -241,8 +276,10 @@ impl Authn {
         let found = inner.sessions.find(&head.headers, &app.host).await?;
         let (code, why) = match found {
             Found::Live(live, standing) => {
-                let origin = answer::origin(&app.published_url);
-                if fetch::is_foreign(head, &origin) {
+                let own = || answer::origin(&app.published_url);
+                let trusted = |cors: &Cors| cors.trusts(&head.headers);
+                let foreign = fetch::is_foreign(head, &app.websocket.origins, own);
+                if foreign && !app.cors.as_ref().is_some_and(trusted) {
                     let site = fetch::text(&head.headers, "origin").unwrap_or("another site");
                     let detail = format!("from {}", crate::oidc::error::bounded(site));
                     return Err(Stop::deny(Code::ForeignOrigin, detail));
@@ -257,12 +294,12 @@ impl Authn {
                 return Err(Stop::deny(Code::BearerNotAccepted, detail));
             }
             Found::Nothing => (Code::SignInRequired, "no session"),
-            Found::Expired => (Code::SessionExpired, "its time ran out"),
+            Found::Expired(_) => (Code::SessionExpired, "its time ran out"),
             Found::Ended(reason) => (Code::SessionEnded, reason.as_str()),
         };
         match Asks::of(&head.method, &head.headers) {
             Asks::Page => Err(inner.begin(head, app, return_target).await?),
-            // The form is lost in any case; a redirect would hide it.
+            // A redirect would lose it: see `kept_form`.
             Asks::Form => Err(Stop::deny(
                 Code::SessionExpired,
                 "a form was sent without a session",
@@ -385,7 +422,8 @@ fn client(head: &Parts) -> Option<Key> {
 const RENEWAL_REMEMBERED: Duration = Duration::from_secs(5);
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 const TIDY_BATCH: u32 = 500;
-const KEEP_DEAD: i64 = 3600;
+/// Overnight: who comes back in the morning and sends yesterday's form is still known.
+const KEEP_DEAD: i64 = 24 * 3600;
 
 /// Query parameters by name; a name that comes twice is an error where it is asked for.
 type Query = HashMap<String, Vec<String>>;

@@ -48,6 +48,8 @@ pub enum Purpose {
     RefreshToken,
     /// A login's PKCE verifier.
     Verifier,
+    /// A form that waits for its person.
+    KeptForm,
 }
 
 /// The current key, and the one before.
@@ -204,6 +206,7 @@ fn associated(purpose: Purpose, record: &str) -> Aad<Vec<u8>> {
     let purpose = match purpose {
         Purpose::RefreshToken => "refresh-token",
         Purpose::Verifier => "verifier",
+        Purpose::KeptForm => "kept-form",
     };
     Aad::from([purpose.as_bytes(), b"\0", record.as_bytes()].concat())
 }

@@ -19,6 +19,7 @@ use super::reason;
 use crate::model::claims::Claims;
 use crate::model::clock::Clock;
 use crate::model::names::HostName;
+use crate::model::names::PersonId;
 use crate::model::stop::Stop;
 use crate::store::Store;
 use crate::store::records::EndReason;
@@ -31,8 +32,8 @@ use crate::store::records::SignIn;
 pub(super) enum Found {
     /// A session that counts.
     Live(Arc<Live>, Arc<Standing>),
-    /// Its time ran out.
-    Expired,
+    /// Its time ran out; it was this person's.
+    Expired(PersonId),
     /// It was ended.
     Ended(EndReason),
     /// No cookie, or one that means nothing here.
@@ -128,6 +129,22 @@ impl Sessions {
         }
     }
 
+    /// The same with what `old` remembers; with other settings that is only who has just been signed out.
+    pub(super) fn knowing(self, old: &Self, unchanged: bool) -> Self {
+        let (live, standings) = if unchanged {
+            (old.live.clone(), old.standings.clone())
+        } else {
+            (self.live, self.standings)
+        };
+        Self {
+            live,
+            standings,
+            // SECURITY: a read that was under way must not bring back what a sign-out ended.
+            just_ended: old.just_ended.clone(),
+            ..self
+        }
+    }
+
     /// The session of a request to `host`.
     ///
     /// # Errors
@@ -143,15 +160,30 @@ impl Sessions {
         if live.session.host != *host {
             return Ok(Found::Nothing);
         }
+        Ok(self.judged(live, standing))
+    }
+
+    /// A session that was found before.
+    ///
+    /// # Errors
+    /// The store does not answer and memory does not help.
+    pub(super) async fn find_again(&self, hash: IdHash) -> Result<Found, Stop> {
+        let found = self.look_up(hash).await?;
+        Ok(found.map_or(Found::Nothing, |(live, standing)| {
+            self.judged(live, standing)
+        }))
+    }
+
+    fn judged(&self, live: Arc<Live>, standing: Arc<Standing>) -> Found {
         let now = self.clock.unix();
         if let Some(reason) = standing.ended {
-            return Ok(Found::Ended(reason));
+            return Found::Ended(reason);
         }
         let idle_until = live.last_used().saturating_add(seconds(self.idle));
         if now >= live.session.expires || now >= standing.expires || now >= idle_until {
-            return Ok(Found::Expired);
+            return Found::Expired(standing.claims.person);
         }
-        Ok(Found::Live(live, standing))
+        Found::Live(live, standing)
     }
 
     async fn look_up(&self, hash: IdHash) -> Result<Option<(Arc<Live>, Arc<Standing>)>, Stop> {

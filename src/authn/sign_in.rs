@@ -365,7 +365,7 @@ impl Inner {
             // A reload by somebody who is in: on to the front page instead of a puzzle.
             return match here {
                 Found::Live(..) => answer::redirect("/", Vec::new()),
-                Found::Expired | Found::Ended(_) | Found::Nothing => {
+                Found::Expired(_) | Found::Ended(_) | Found::Nothing => {
                     Err(refused("never issued, used, or too old"))
                 }
             };
@@ -426,7 +426,7 @@ impl Inner {
                 Err(Stop::Deny(_)) => Ok(None),
                 Err(other) => Err(other),
             },
-            Found::Expired | Found::Ended(_) | Found::Nothing => Ok(None),
+            Found::Expired(_) | Found::Ended(_) | Found::Nothing => Ok(None),
         }
     }
 
@@ -505,7 +505,7 @@ fn refused(error: &str, description: &str) -> Stop {
 }
 
 /// A path on this host, or the front page.
-fn safe_target(target: &str) -> &str {
+pub(super) fn safe_target(target: &str) -> &str {
     // SECURITY: `//host`, `/\host` and control characters would lead a browser to another host.
     let mut bytes = target.bytes();
     let safe = bytes.next() == Some(b'/')

@@ -30,7 +30,7 @@ impl Inner {
         host: &HostName,
     ) -> Result<Response<Body>, Stop> {
         let posts = head.method == Method::POST;
-        if posts && fetch::is_foreign(head, &own_origin(head)) {
+        if posts && fetch::is_foreign(head, &[], || own_origin(head)) {
             return Err(Stop::deny(
                 Code::ForeignOrigin,
                 "sign-out from another site",
@@ -119,7 +119,7 @@ impl Inner {
                     "sign_out_url": OwnPath::SignOut.as_str(),
                 })))
             }
-            Found::Expired => Err(Stop::deny(Code::SessionExpired, "asked for its state")),
+            Found::Expired(_) => Err(Stop::deny(Code::SessionExpired, "asked for its state")),
             Found::Ended(_) => Err(Stop::deny(Code::SessionEnded, "asked for its state")),
             Found::Nothing => Err(Stop::deny(Code::SignInRequired, "asked for its state")),
         }

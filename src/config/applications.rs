@@ -1,5 +1,11 @@
 //! One file an application: `apps/<id>.toml` becomes an [`Application`].
 
+mod balance;
+mod cors;
+pub(super) mod maintenance;
+mod public;
+mod websocket;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +15,7 @@ use http::HeaderName;
 use url::Url;
 
 use crate::config::limits;
+use crate::config::prints::Prints;
 use crate::config::reader::Hosts;
 use crate::config::reader::Mistake;
 use crate::config::reader::Mistakes;
@@ -33,7 +40,12 @@ use crate::model::names::Spn;
 
 /// Reads all `files`; an unsound file is noted in `mistakes` and left out.
 #[must_use]
-pub fn load(files: &[PathBuf], hosts: &Hosts, mistakes: &Mistakes) -> Vec<Application> {
+pub fn load(
+    files: &[PathBuf],
+    hosts: &Hosts,
+    mistakes: &Mistakes,
+    prints: &mut Prints,
+) -> Vec<Application> {
     files
         .iter()
         .filter_map(|file| {
@@ -55,6 +67,7 @@ pub fn load(files: &[PathBuf], hosts: &Hosts, mistakes: &Mistakes) -> Vec<Applic
             let root = Section::root(&source, &table, mistakes);
             let app = application(id.ok(), &root, hosts);
             root.finish();
+            prints.application(file, table.get_ref(), source.named());
             app
         })
         .collect()
@@ -65,9 +78,25 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
     let owner = root.text("owner");
     let published = published_url(root);
     let backends = backends(root, hosts);
+    let balance = balance::balance(&root.section("balance"));
     let keep_host = root.flag("keep_host", false);
-    let access = access(&root.section("access"));
-    let sso = sso(&root.section("sso"), &backends);
+    let prefix = published.as_ref().map(|(_, _, prefix)| prefix.as_str());
+    let public = public::read(root, prefix);
+    let (access, sso) = if public.pass_through {
+        for key in ["access", "sso", "bearer", "cors"] {
+            if root.section(key).exists() {
+                root.mistake(key, "means nothing with pass_through = true, where nobody signs in; remove one of the two");
+            }
+        }
+        (Access::default(), Some(Sso::None))
+    } else {
+        (
+            access(&root.section("access")),
+            sso(&root.section("sso"), &backends),
+        )
+    };
+    let cors = cors::read(&root.section("cors"));
+    let maintenance = maintenance::read(&root.section("maintenance"), prefix);
     let limits = time_and_size(&root.section("limits"));
     let addresses = limits::addresses(&root.section("addresses"));
     let rates = limits::rates(&root.section("rates"));
@@ -81,6 +110,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         );
     }
     bearer.finish();
+    let websocket = websocket::websocket(&root.section("websocket"));
     let (published_url, host, prefix) = published?;
     Some(Application {
         id: id?,
@@ -90,6 +120,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         prefix,
         published_url,
         backends: (!backends.is_empty()).then_some(backends)?,
+        balance,
         keep_host,
         access,
         sso: sso?,
@@ -97,8 +128,15 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         addresses,
         rates,
         bearer_audiences,
+        websocket,
+        public,
+        cors,
+        maintenance,
     })
 }
+
+/// Longest segment of a published path, in bytes: what `route` compares.
+const LONGEST: usize = 255;
 
 fn published_url(root: &Section<'_>) -> Option<(Url, HostName, String)> {
     const WANTED: &str = "an address such as \"https://intranet.example.com/\"";
@@ -116,7 +154,8 @@ fn published_url(root: &Section<'_>) -> Option<(Url, HostName, String)> {
         && url.fragment().is_none()
         && url.username().is_empty()
         && !url.path().contains(['%', ';'])
-        && !url.path().contains("//");
+        && !url.path().contains("//")
+        && url.path().split('/').all(|part| part.len() <= LONGEST);
     match host {
         Some(host) if sound => {
             let prefix = url.path().to_owned();
@@ -249,12 +288,15 @@ fn kerberos_sso(section: &Section<'_>, backends: &[Backend]) -> Option<KerberosS
     let send = section.choice(
         "send",
         &[
-            ("preemptive", SendToken::Preemptive),
+            ("each-request", SendToken::EachRequest),
+            ("each-connection", SendToken::EachConnection),
+            ("learn", SendToken::Learn),
             ("on-challenge", SendToken::OnChallenge),
         ],
     );
     let wrap = section.choice("wrap", &[("spnego", Wrap::Spnego), ("raw", Wrap::Raw)]);
     let mutual = section.flag("mutual", true);
+    let channel_binding = section.flag("channel_binding", true);
     section.finish();
     let template = template?;
     let spns: Result<Vec<Spn>, _> = backends
@@ -267,9 +309,10 @@ fn kerberos_sso(section: &Section<'_>, backends: &[Backend]) -> Option<KerberosS
     match spns {
         Ok(spns) => Some(KerberosSso {
             spns,
-            send: send.unwrap_or(SendToken::Preemptive),
+            send: send.unwrap_or(SendToken::EachRequest),
             wrap: wrap.unwrap_or(Wrap::Spnego),
             mutual,
+            channel_binding,
         }),
         Err(error) => {
             section.mistake("spn", &format!("{error}; wanted: {WANTED}"));
@@ -337,6 +380,7 @@ fn time_and_size(section: &Section<'_>) -> Limits {
         total: Some(section.span("total", Duration::ZERO)).filter(|total| !total.is_zero()),
         min_rate: section.size("min_rate", 500),
         max_body: section.size("max_body", 0),
+        keep_form: section.size("keep_form", 1 << 20),
     };
     section.finish();
     limits

@@ -6,6 +6,7 @@
 
 pub mod applications;
 pub mod limits;
+pub mod prints;
 pub mod reader;
 pub mod sections;
 
@@ -14,7 +15,9 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::config::applications::maintenance;
 use crate::config::limits::GatewayRates;
+use crate::config::prints::Prints;
 use crate::config::reader::Mistake;
 use crate::config::reader::Mistakes;
 use crate::config::reader::Section;
@@ -34,7 +37,7 @@ use crate::model::application::Guests;
 use crate::model::application::Sso;
 
 /// Everything the gateway is told from outside, complete and checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Where the gateway itself lives.
     pub gateway: Gateway,
@@ -62,6 +65,8 @@ pub struct Config {
     pub log: Log,
     /// The published applications.
     pub applications: Vec<Application>,
+    /// What it was read from.
+    pub prints: Prints,
 }
 
 /// Loads and checks `path` and the applications' files it names.
@@ -95,12 +100,20 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     backends.finish();
     let pages = sections::pages(&root.section("pages"));
     let log = sections::log(&root.section("log"));
+    let maintenance = maintenance::read(&root.section("maintenance"), None);
     root.finish();
+    let mut prints = Prints::default();
+    prints.boot(source.path(), table.get_ref(), source.named());
 
     let folder = gateway.as_ref().map(|gateway| gateway.applications.clone());
     let applications = folder.map(|folder| {
         let files = application_files(&folder, mistakes);
-        applications::load(&files, &hosts, mistakes)
+        let mut applications = applications::load(&files, &hosts, mistakes, &mut prints);
+        for app in &mut applications {
+            // An application's own words are the more specific ones.
+            app.maintenance = app.maintenance.take().or_else(|| maintenance.clone());
+        }
+        applications
     });
     let config = Config {
         gateway: gateway?,
@@ -116,6 +129,7 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
         pages,
         log,
         applications: applications?,
+        prints,
     };
     check_together(&config, source, mistakes);
     Some(config)
@@ -157,7 +171,8 @@ fn check_together(config: &Config, source: &Source, mistakes: &Mistakes) {
     };
     let mut taken: HashMap<(String, String), &Application> = HashMap::new();
     for app in &config.applications {
-        let place = (app.host.to_string(), app.prefix.clone());
+        // Prefixes are compared in any case, as `route` does.
+        let place = (app.host.to_string(), app.prefix.to_ascii_lowercase());
         if let Some(other) = taken.insert(place, app) {
             let (first, second) = (&other.id, &app.id);
             note(

@@ -18,6 +18,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 use toml::de::DeValue;
 
+use crate::config::prints::Named;
 use crate::model::secret::Secret;
 
 /// One mistake of a configuration, complete enough to be mended without the manual.
@@ -73,6 +74,7 @@ impl Mistakes {
 pub struct Source {
     path: PathBuf,
     text: String,
+    named: Named,
 }
 
 impl Source {
@@ -82,6 +84,7 @@ impl Source {
             Ok(text) => Some(Self {
                 path: path.to_owned(),
                 text,
+                named: Named::default(),
             }),
             Err(error) => {
                 mistakes.note(Mistake {
@@ -118,6 +121,12 @@ impl Source {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The files and folders that the text names, as far as it was read.
+    #[must_use]
+    pub const fn named(&self) -> &Named {
+        &self.named
     }
 }
 
@@ -292,7 +301,9 @@ impl<'a> Section<'a> {
     /// A file or folder, relative to the file that names it.
     pub fn path(&self, key: &'static str) -> Option<PathBuf> {
         let given = self.text(key)?;
-        Some(self.resolve(&given))
+        let path = self.resolve(&given);
+        self.source.named.note(&self.path, &path);
+        Some(path)
     }
 
     /// A secret: exactly one of `key` (in the file), `key_file`, `key_env`, `key_credential`
@@ -333,8 +344,11 @@ impl<'a> Section<'a> {
                     "systemd passed no credentials ($CREDENTIALS_DIRECTORY is unset)",
                 );
             }
-            let value =
-                folder.and_then(|dir| from_file(credential, PathBuf::from(dir).join(&name)));
+            let path = folder.map(|dir| PathBuf::from(dir).join(&name));
+            let value = path.and_then(|path| {
+                self.source.named.note(&self.path, &path);
+                from_file(credential, path)
+            });
             found.push((credential, value));
         }
         if let [_, (second, _), ..] = found.as_slice() {
@@ -505,6 +519,7 @@ mod tests {
         let source = Source {
             path: PathBuf::from("k.toml"),
             text: text.to_owned(),
+            named: Named::default(),
         };
         let table = source.parse(&mistakes);
         let root = Section::root(&source, &table, &mistakes);

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct Gateway {
     pub state_dir: PathBuf,
     /// Where files that need not survive a restart are written (the generated `krb5.conf`).
     pub runtime_dir: PathBuf,
+    /// Threads that serve clients.
+    pub workers: usize,
 }
 
 /// Sockets, certificates and limits towards clients.
@@ -70,6 +73,8 @@ pub struct Listener {
     pub max_head: usize,
     /// How long requests may finish after a stop was asked for.
     pub drain: Duration,
+    /// How long new connections are still taken after a stop was asked for, while `/readyz` says no.
+    pub linger: Duration,
 }
 
 /// One certificate chain and its key, as PEM files.
@@ -289,6 +294,8 @@ pub(super) fn gateway(section: &Section<'_>) -> Option<Gateway> {
     let applications = section.path("applications");
     let state_dir = section.required("state_dir", "a folder", section.path("state_dir"));
     let runtime_dir = section.path("runtime_dir");
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = section.number("workers", 1..=1024, u64::try_from(processors).unwrap_or(1));
     section.finish();
     let url = url?;
     let host = url
@@ -305,6 +312,7 @@ pub(super) fn gateway(section: &Section<'_>) -> Option<Gateway> {
         sign_in_host,
         applications: applications.unwrap_or_else(|| section.resolve("apps")),
         runtime_dir: runtime_dir.unwrap_or_else(|| state_dir.join("run")),
+        workers: count(workers),
         state_dir,
     })
 }
@@ -377,6 +385,7 @@ pub(super) fn listener(section: &Section<'_>) -> Option<Listener> {
         write: section.span("write", Duration::from_secs(60)),
         max_head: count(section.number("max_head", 4096..=1_048_576, 65_536)),
         drain: section.span("drain", Duration::from_secs(20)),
+        linger: section.span("linger", Duration::ZERO),
     };
     section.finish();
     (!listener.https.is_empty() && !listener.certificates.is_empty()).then_some(listener)

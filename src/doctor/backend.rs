@@ -78,7 +78,8 @@ fn exchange<'a>(app: &'a Application, target: &'a Target, partition: Partition) 
         target,
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         partition,
-        identity: Vec::new(),
+        session: None,
+        identity: &[],
     }
 }
 
@@ -90,11 +91,12 @@ pub(super) async fn with_headers(
 ) -> Result<Arrival, Refusal> {
     let identity = identity
         .iter()
-        .map(|(name, value)| (name.clone(), value.clone()));
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect::<Vec<_>>();
     let sent = match root(app) {
         Ok(target) => {
             let mut exchange = exchange(app, &target, Partition::Anonymous);
-            exchange.identity = identity.collect();
+            exchange.identity = &identity;
             forwarder
                 .send(exchange, None, Request::new(body::empty()))
                 .await
@@ -236,6 +238,7 @@ fn reach_fix(app: &Application, error: &Error) -> String {
         }
         Error::Protocol { .. }
         | Error::Switched(_)
+        | Error::Handshake { .. }
         | Error::TicketRefused { .. }
         | Error::Credential(_)
         | Error::Body(_)
@@ -315,7 +318,7 @@ pub(super) async fn arrive(
         principal: Arc::from(principal.as_str()),
     });
     let value = format!("Negotiate {}", token.base64());
-    let make = |_: usize| -> BoxFuture<'_, Result<HeaderValue, Stop>> {
+    let make = |_: usize, _: Option<Arc<[u8]>>| -> BoxFuture<'_, Result<HeaderValue, Stop>> {
         let value = HeaderValue::from_str(&value);
         Box::pin(
             async move { value.map_err(|error| Stop::deny(Code::Internal, error.to_string())) },
@@ -372,7 +375,9 @@ fn unreached(app: &Application, error: &Error) -> Refusal {
     let code = match error {
         Error::FirstByte { .. } => Code::BackendTimeout,
         Error::Tls { .. } => Code::BackendTls,
-        Error::Protocol { .. } | Error::Switched(_) => Code::BackendProtocol,
+        Error::Protocol { .. } | Error::Switched(_) | Error::Handshake { .. } => {
+            Code::BackendProtocol
+        }
         Error::Unreachable { .. }
         | Error::ConnectTimeout { .. }
         | Error::Closed { .. }

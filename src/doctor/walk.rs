@@ -161,6 +161,11 @@ impl Walker {
             format!("{} -> {}", app.published_url, app.name),
         );
         let (tools, _) = self.step("tools", Tools::build(world)).await?;
+        if app.public.pass_through {
+            let detail = "pass_through = true: nobody signs in, the backend is shown nobody";
+            self.passed("policy", Duration::ZERO, detail);
+            return self.with_headers(&tools, app, &HeaderMap::new()).await;
+        }
         let finding = claims::find(world, tools.directory.as_ref(), app, visit);
         let (known, span) = self.step("claims", finding).await?;
         self.passed("claims", span, known.source);
@@ -209,6 +214,10 @@ impl Walker {
         let decision = authz::decide(claims, groups, &app.access);
         let span = begun.elapsed();
         match decision {
+            Ok(()) if !authz::is_excepted(claims, groups, app) => {
+                let detail = "the application is closed and no exception of [maintenance] fits";
+                Err(self.stopped("policy", span, Code::Maintenance.as_str(), detail))
+            }
             Ok(()) => {
                 self.passed("policy", span, "an allow rule fits and no deny rule");
                 Ok(())

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::balance::Server;
+use super::binding;
 use super::body::Upload;
 use super::error::Error;
 use super::pool::Connection;
@@ -83,7 +84,9 @@ pub async fn connect(
                 backend: server.to_string(),
                 source,
             })?;
-        http(server, stream).await
+        let shown = stream.get_ref().1.peer_certificates();
+        let binding = shown.and_then(|chain| binding::of(chain.first()?));
+        Ok(http(server, stream).await?.bound(binding))
     };
     tokio::time::timeout(within, connecting)
         .await
@@ -120,6 +123,6 @@ where
             source,
         })?;
     // What ends it is told to whoever waits for its answer.
-    let task = tokio::spawn(async move { drop(connection.await) });
+    let task = tokio::spawn(async move { drop(connection.with_upgrades().await) });
     Ok(Connection::new(sender, task.abort_handle()))
 }

@@ -19,7 +19,7 @@ pub enum BadHeader {
     ManagedInConnection(HeaderName),
     /// A value that no header can carry.
     #[error("the gateway's own value for {0} is no header value")]
-    Unsendable(&'static str),
+    Unsendable(HeaderName),
 }
 
 /// Where a request came from, as the backend is told.
@@ -50,33 +50,25 @@ pub const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Names that a client may not speak, in dashes: identity, origin, and what overrides path or host.
-const MANAGED: [&str; 17] = [
-    "authorization",
-    "auth-user",
-    "client-cert",
-    "client-ip",
-    "forwarded",
-    "front-end-https",
-    "proxy",
-    "remote-user",
-    "true-client-ip",
-    "via",
+const X_NAMES: [&str; 5] = [
     "x-authenticated-user",
     "x-client-ip",
-    "x-original-url",
     "x-real-ip",
-    "x-remote-user",
     "x-rewrite-url",
     "x-url-scheme",
 ];
-const MANAGED_FAMILIES: [&str; 6] = [
-    "kerbgate-",
+const X_FAMILIES: [&str; 5] = [
     "x-forwarded-",
     "x-kerbgate-",
     "x-ms-client-principal",
     "x-original-",
     "x-remote-",
 ];
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Removes what the client may not say; `identity` are the names set for this application.
 ///
@@ -99,12 +91,14 @@ pub fn scrub(headers: &mut HeaderMap, identity: &[&HeaderName]) -> Result<(), Ba
     ] {
         headers.remove(name);
     }
-    let unwanted: Vec<HeaderName> = headers
-        .keys()
+    // Nothing is allocated as long as nothing is found.
+    let mut unwanted: Vec<HeaderName> = Vec::new();
+    for name in headers.keys() {
         // SECURITY: CGI, WSGI and IIS fold `_` into `-`: such a name could become one of ours.
-        .filter(|name| name.as_str().contains('_') || is_managed(name, identity))
-        .cloned()
-        .collect();
+        if name.as_str().contains('_') || is_managed(name, identity) {
+            unwanted.push(name.clone());
+        }
+    }
     for name in unwanted {
         headers.remove(name);
     }
@@ -128,27 +122,72 @@ pub fn set_origin(headers: &mut HeaderMap, origin: Origin<'_>) -> Result<(), Bad
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("\"[{address}]\""),
     };
-    let mut set = |name: &'static str, value: String| {
-        let value = HeaderValue::try_from(value).map_err(|_| BadHeader::Unsendable(name))?;
-        headers.insert(HeaderName::from_static(name), value);
+    let mut set = |name: HeaderName, value: String| {
+        let value =
+            HeaderValue::try_from(value).map_err(|_| BadHeader::Unsendable(name.clone()))?;
+        headers.insert(name, value);
         Ok(())
     };
-    set("x-forwarded-for", address.to_string())?;
-    set("x-forwarded-proto", String::from("https"))?;
-    set("x-forwarded-host", host.to_owned())?;
+    set(X_FORWARDED_FOR, address.to_string())?;
+    set(X_FORWARDED_HOST, host.to_owned())?;
     set(
-        "forwarded",
+        header::FORWARDED,
         format!("for={node};host=\"{host}\";proto=https"),
     )?;
-    set("via", String::from("1.1 kerbgate"))?;
     if prefix != "/" {
-        set(
-            "x-forwarded-prefix",
-            prefix.trim_end_matches('/').to_owned(),
-        )?;
+        set(X_FORWARDED_PREFIX, prefix.trim_end_matches('/').to_owned())?;
     }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+    headers.insert(header::VIA, HeaderValue::from_static("1.1 kerbgate"));
     Ok(())
 }
+
+/// The trailers that a message declares and that may be passed on. Others are left out: only declared ones can be judged
+/// before the body is sent.
+#[must_use]
+pub fn declared_trailers(headers: &HeaderMap, identity: &[&HeaderName]) -> Vec<HeaderName> {
+    headers
+        .get_all(header::TRAILER)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        // SECURITY: some servers merge trailers into the headers, and with them a forged identity.
+        .filter(|name| !name.as_str().contains('_') && !is_managed(name, identity))
+        .filter(|name| !HOP_BY_HOP.contains(name) && !NOT_IN_TRAILERS.contains(name))
+        .collect()
+}
+
+/// `Trailer` for these names; nothing for none.
+#[must_use]
+pub fn trailer_header(names: &[HeaderName]) -> Option<HeaderValue> {
+    let names: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
+    (!names.is_empty())
+        .then(|| HeaderValue::try_from(names.join(", ")).ok())
+        .flatten()
+}
+
+/// True when the sender of a request takes trailers in the answer (RFC 9110 10.1.4).
+#[must_use]
+pub fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::TE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// RFC 9110 6.5.1: framing, routing, authentication and response control have no place in trailers.
+pub const NOT_IN_TRAILERS: [HeaderName; 9] = [
+    header::CONTENT_LENGTH,
+    header::COOKIE,
+    header::EXPECT,
+    header::HOST,
+    header::LOCATION,
+    header::SET_COOKIE,
+    header::STRICT_TRANSPORT_SECURITY,
+    header::WWW_AUTHENTICATE,
+    header::CONTENT_TYPE,
+];
 
 /// The names that a `Connection` header lists.
 #[must_use]
@@ -184,16 +223,35 @@ pub fn wanted_upgrade(headers: &HeaderMap) -> Option<String> {
 
 fn is_managed(name: &HeaderName, identity: &[&HeaderName]) -> bool {
     let plain = dashed(name.as_str());
-    MANAGED.contains(&&*plain)
-        || MANAGED_FAMILIES
-            .iter()
-            .any(|family| plain.starts_with(family))
-        || identity.iter().any(|ours| dashed(ours.as_str()) == plain)
+    // Dashes replace byte for byte: names of other lengths need no second look.
+    let same = |ours: &str| ours.len() == plain.len() && dashed(ours) == plain;
+    is_reserved(&plain) || identity.iter().any(|ours| same(ours.as_str()))
+}
+
+/// Looks at the first letter first: most of what browsers send ends there.
+fn is_reserved(plain: &str) -> bool {
+    let families: &[&str] = match plain.as_bytes().first() {
+        Some(b'x') => &X_FAMILIES,
+        Some(b'k') => &["kerbgate-"],
+        _ => &[],
+    };
+    let names: &[&str] = match plain.as_bytes().first() {
+        Some(b'a') => &["authorization", "auth-user"],
+        Some(b'c') => &["client-cert", "client-ip"],
+        Some(b'f') => &["forwarded", "front-end-https"],
+        Some(b'p') => &["proxy"],
+        Some(b'r') => &["remote-user"],
+        Some(b't') => &["true-client-ip"],
+        Some(b'v') => &["via"],
+        Some(b'x') => &X_NAMES,
+        _ => &[],
+    };
+    names.contains(&plain) || families.iter().any(|family| plain.starts_with(family))
 }
 
 /// One spelling of names that some server takes for the same.
 fn dashed(name: &str) -> std::borrow::Cow<'_, str> {
-    if name.contains(['_', '.']) {
+    if name.bytes().any(|byte| matches!(byte, b'_' | b'.')) {
         name.replace(['_', '.'], "-").into()
     } else {
         name.into()

@@ -7,23 +7,31 @@
 //! - The pool is our own: see [`pool`].
 //! - A request is sent again only when hyper gives it back unsent. A backend that took it may have acted
 //!   on it, whatever its method says.
-//! - With `send = "on-challenge"` a request with a body carries the token at once: by the time a 401
+//! - Whenever it is `send` that decides, a request with a body carries the token at once: by the time a 401
 //!   arrives the body would be gone, and to keep it back (`Expect: 100-continue`) costs a round trip or,
 //!   with servers that ignore it, a wait. A token that nobody asked for does no harm.
 //! - A token goes with each request, on connections that already know the person too: whether a backend
-//!   remembers is its business, and a backend that does takes a second token as gladly.
+//!   remembers is its business, and a backend that does takes a second token as gladly. `send` may say
+//!   otherwise. `learn` believes only the backend's own word (`Persistent-Auth: true`), connection by
+//!   connection: that a request without a token was not answered 401 may as well mean that the page is
+//!   shown to anybody, and then the person would be nobody there without a sign of it.
+//! - A request without a token that hyper gives back unsent gets one before it goes on a new connection.
 //! - A ticket is never sent over and over: a second 401 is an answer, and it is about us, not about the
 //!   visitor.
 
 pub mod balance;
+pub mod binding;
 pub mod body;
 pub mod connect;
 pub mod error;
+pub mod frames;
 pub mod headers;
 pub mod negotiate;
 pub mod pool;
+pub mod upgrade;
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Weak;
@@ -60,6 +68,7 @@ use crate::forward::pool::Lease;
 use crate::forward::pool::Limits;
 use crate::forward::pool::Partition;
 use crate::forward::pool::Pool;
+use crate::forward::upgrade::Wish;
 use crate::listener::body::IdleBody;
 use crate::model::application::Application;
 use crate::model::application::SendToken;
@@ -69,9 +78,10 @@ use crate::model::names::AppId;
 use crate::model::stop::Stop;
 use crate::route::target::Target;
 
-/// Makes the `Authorization` value for the backend with that place among the application's URLs.
+/// Makes the `Authorization` value for the backend with that place among the application's URLs, and for a
+/// connection with that channel binding.
 pub type Credential<'a> =
-    dyn Fn(usize) -> BoxFuture<'a, Result<HeaderValue, Stop>> + Send + Sync + 'a;
+    dyn Fn(usize, Option<Arc<[u8]>>) -> BoxFuture<'a, Result<HeaderValue, Stop>> + Send + Sync + 'a;
 
 /// Everything about a request that its head and body do not say.
 pub struct Exchange<'a> {
@@ -83,8 +93,10 @@ pub struct Exchange<'a> {
     pub client: IpAddr,
     /// Whose connections may carry it.
     pub partition: Partition,
+    /// Whom a server stays with under `policy = "sticky"`; absent = each server in turn.
+    pub session: Option<[u8; 32]>,
     /// Headers that say who came.
-    pub identity: Vec<(HeaderName, HeaderValue)>,
+    pub identity: &'a [(HeaderName, HeaderValue)],
 }
 
 /// A backend's answer.
@@ -114,6 +126,10 @@ struct Draft<'a> {
     headers: HeaderMap,
     application: &'a Application,
     target: &'a Target,
+    /// Trailers of its body that are passed on.
+    trailers: Vec<HeaderName>,
+    /// It asks for a WebSocket.
+    wish: Option<Wish>,
 }
 
 /// A server that takes the request, and the connection to it.
@@ -150,6 +166,20 @@ impl Forwarder {
         self.pool.evict_all();
     }
 
+    /// Forgets the servers of applications that are published no more, or elsewhere, and ends the
+    /// connections that wait for them; those in use are finished.
+    pub fn keep_only(&self, applications: &[Arc<Application>]) {
+        let backends: HashMap<_, _> = applications.iter().map(|a| (&a.id, &a.backends)).collect();
+        self.groups.rcu(|groups| {
+            let mut groups = HashMap::clone(groups);
+            groups.retain(|id, group| backends.get(id) == Some(&&group.backends));
+            groups
+        });
+        let groups = self.groups.load();
+        let known: HashSet<u64> = groups.values().flat_map(|group| group.ids()).collect();
+        self.pool.keep_only(|id| known.contains(&id));
+    }
+
     /// How many connections wait for their next request.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -165,47 +195,67 @@ impl Forwarder {
     /// When there is no answer that can be passed on.
     pub async fn send(
         &self,
-        exchange: Exchange<'_>,
+        mut exchange: Exchange<'_>,
         credential: Option<&Credential<'_>>,
         request: Request<Body>,
     ) -> Result<Answer, Error> {
         let (head, body) = request.into_parts();
         let draft = Draft::new(&exchange, head)?;
+        if draft.wish.is_some() {
+            exchange.partition = Partition::Alone;
+        }
         let group = self.group(exchange.application);
-        let at_once = !body.is_end_stream()
-            || match &exchange.application.sso {
-                Sso::Kerberos(kerberos) => kerberos.send == SendToken::Preemptive,
-                Sso::Headers(_) | Sso::None => false,
-            };
-        let reached = self.reach(&group, &draft, &exchange.partition).await?;
+        let send = match &exchange.application.sso {
+            Sso::Kerberos(kerberos) => kerberos.send,
+            Sso::Headers(_) | Sso::None => SendToken::OnChallenge,
+        };
+        let has_body = !body.is_end_stream();
+        let reached = self.reach(&group, &draft, &exchange).await?;
         let (index, server) = (reached.index, reached.server);
-        let token = match credential {
-            Some(credential) if at_once => Some(make(credential, index).await?),
+        let renew = credential
+            .filter(|_| has_body || send != SendToken::OnChallenge)
+            .map(|credential| (credential, index));
+        let token = match renew {
+            Some((credential, index)) if has_body || reached.lease.wants_token(send) => {
+                Some(make(credential, index, reached.lease.binding()).await?)
+            }
             Some(_) | None => None,
         };
-        let sent = token.is_some();
-        let upload = Upload::new(body).0;
+        let upload = Upload::new(body).0.declare(&draft.trailers);
         let request = draft.request(server, token, upload)?;
-        let (mut response, mut lease) = self.ask(&draft, server, reached.lease, request).await?;
+        let asked = self
+            .ask(&draft, server, reached.lease, request, renew)
+            .await;
+        group.note(server, &asked);
+        let (mut response, mut lease) = asked?;
+        match credential {
+            Some(credential) if !lease.with_token && negotiate::is_asked(&response) => {
+                lease.taint();
+                drain(response, lease).await;
+                let key = key(server, &exchange.partition);
+                let next = self.connection(&draft, server, &key).await?;
+                let token = make(credential, index, next.binding()).await?;
+                let empty = Upload::new(crate::model::body::empty()).0;
+                let request = draft.request(server, Some(token), empty)?;
+                let renew = Some((credential, index));
+                (response, lease) = self.ask(&draft, server, next, request, renew).await?;
+            }
+            Some(_) | None => {}
+        }
         if negotiate::is_asked(&response) {
             lease.taint();
         }
-        match credential {
-            Some(credential) if !sent && negotiate::is_asked(&response) => {
-                drain(response, lease).await;
-                let token = make(credential, index).await?;
-                let key = key(server, &exchange.partition);
-                let next = self.connection(&draft, server, &key).await?;
-                let empty = Upload::new(crate::model::body::empty()).0;
-                let request = draft.request(server, Some(token), empty)?;
-                (response, lease) = self.ask(&draft, server, next, request).await?;
-            }
-            Some(_) | None => {}
+        if lease.with_token {
+            let accepted = response.status() != StatusCode::UNAUTHORIZED;
+            lease.judge(accepted, negotiate::is_persistent(response.headers()));
         }
         if credential.is_some() && negotiate::is_asked(&response) {
             return Err(refused(server, index));
         }
-        draft.answer(response, lease, index)
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return upgrade::switched(draft.wish.as_ref(), server, response, lease, index);
+        }
+        Ok(draft.answer(response, lease, index))
     }
 
     /// A connection to the first server in turn that takes one.
@@ -213,14 +263,13 @@ impl Forwarder {
         &self,
         group: &'a Group,
         draft: &Draft<'_>,
-        partition: &Partition,
+        exchange: &Exchange<'_>,
     ) -> Result<Reached<'a>, Error> {
         let mut last = Error::Misconfigured(draft.application.id.to_string());
-        for (index, server) in group.in_turn() {
-            let key = key(server, partition);
+        for (index, server) in group.in_turn(exchange.session.as_ref()) {
+            let key = key(server, &exchange.partition);
             match self.connection(draft, server, &key).await {
                 Ok(lease) => {
-                    group.note(server, true);
                     return Ok(Reached {
                         server,
                         index,
@@ -230,7 +279,7 @@ impl Forwarder {
                 // Nothing was sent: the next one may have it.
                 Err(error) => {
                     tracing::warn!(application = %draft.application.id, %error, "backend not reached");
-                    group.note(server, false);
+                    group.refused(server);
                     last = error;
                 }
             }
@@ -244,12 +293,15 @@ impl Forwarder {
         server: &Server,
         key: &Key,
     ) -> Result<Lease, Error> {
-        if let Some(lease) = self.pool.take(key) {
+        if let Some(mut lease) = self.pool.take(key) {
+            lease.busy = server.busy();
             return Ok(lease);
         }
         let within = draft.application.limits.connect;
         let connection = connect::connect(server, &self.tls, within).await?;
-        Ok(self.pool.lease(key, connection))
+        let mut lease = self.pool.lease(key, connection);
+        lease.busy = server.busy();
+        Ok(lease)
     }
 
     /// Sends once; a second time, on a new connection, only if nothing was sent.
@@ -259,10 +311,11 @@ impl Forwarder {
         server: &Server,
         mut lease: Lease,
         request: Request<Upload>,
+        renew: Option<(&Credential<'_>, usize)>,
     ) -> Result<(Response<Incoming>, Lease), Error> {
         let watch = request.body().watch();
-        let ticket = request.headers().contains_key(header::AUTHORIZATION);
-        if ticket {
+        lease.with_token = request.headers().contains_key(header::AUTHORIZATION);
+        if lease.with_token {
             lease.taint();
         }
         let sending = lease.sender().try_send_request(request);
@@ -270,14 +323,20 @@ impl Forwarder {
             Ok(response) => return Ok((response, lease)),
             Err(failed) => failed,
         };
-        let Some(request) = failed.take_message() else {
+        let Some(mut request) = failed.take_message() else {
             return Err(lost(server, &watch, failed.into_error()));
         };
         tracing::debug!(backend = %server, "connection was closed before the request was sent");
         let within = draft.application.limits.connect;
         let connection = connect::connect(server, &self.tls, within).await?;
         let mut lease = lease.renewed(connection);
-        if ticket {
+        // The connection that knew the person is gone, and a token was bound to its certificate.
+        if let Some((credential, index)) = renew {
+            let token = make(credential, index, lease.binding()).await?;
+            request.headers_mut().insert(header::AUTHORIZATION, token);
+            lease.with_token = true;
+        }
+        if lease.with_token {
             lease.taint();
         }
         let sending = lease.sender().try_send_request(request);
@@ -292,6 +351,7 @@ impl Forwarder {
         let known = self.groups.load();
         if let Some(group) = known.get(&application.id)
             && group.backends == application.backends
+            && group.balance == application.balance
         {
             return Arc::clone(group);
         }
@@ -311,7 +371,10 @@ impl<'a> Draft<'a> {
         if head.method == Method::CONNECT || head.method == Method::TRACE {
             return Err(Error::Method(head.method));
         }
-        if let Some(protocol) = headers::wanted_upgrade(&head.headers) {
+        let wish = head.extensions.get::<Wish>().cloned();
+        if wish.is_none()
+            && let Some(protocol) = headers::wanted_upgrade(&head.headers)
+        {
             return Err(Error::Upgrade(protocol));
         }
         let mut headers = head.headers;
@@ -322,7 +385,17 @@ impl<'a> Draft<'a> {
         };
         let set = exchange.identity.iter().map(|(name, _)| name);
         let identity: Vec<_> = configured.iter().map(|(name, _)| name).chain(set).collect();
+        let trailers = headers::declared_trailers(&headers, &identity);
+        let takes_trailers = headers::takes_trailers(&headers);
         headers::scrub(&mut headers, &identity)?;
+        if let Some(declared) = headers::trailer_header(&trailers) {
+            headers.insert(header::TRAILER, declared);
+        }
+        if takes_trailers && wish.is_none() {
+            // RFC 9110 10.1.4: TE speaks of one connection, and has to be listed.
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("TE"));
+        }
         let host = published_authority(application);
         let origin = Origin {
             address: exchange.client,
@@ -336,7 +409,7 @@ impl<'a> Draft<'a> {
                 .map_err(|_| Error::Misconfigured(application.id.to_string()))?;
             headers.insert(header::HOST, host);
         }
-        for (name, value) in &exchange.identity {
+        for (name, value) in exchange.identity {
             headers.insert(name.clone(), value.clone());
         }
         Ok(Self {
@@ -344,6 +417,8 @@ impl<'a> Draft<'a> {
             headers,
             application,
             target: exchange.target,
+            trailers,
+            wish,
         })
     }
 
@@ -367,6 +442,9 @@ impl<'a> Draft<'a> {
             .or_insert_with(|| server.authority.clone());
         if let Some(token) = token {
             headers.insert(header::AUTHORIZATION, token);
+        }
+        if let Some(wish) = &self.wish {
+            wish.write(&mut headers);
         }
         // RFC 9110 8.6: IIS answers 411 to a POST without a length.
         let wants_length = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
@@ -413,15 +491,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn answer(
-        &self,
-        response: Response<Incoming>,
-        lease: Lease,
-        index: usize,
-    ) -> Result<Answer, Error> {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Error::Switched(self.application.id.to_string()));
-        }
+    fn answer(&self, response: Response<Incoming>, lease: Lease, index: usize) -> Answer {
         let reused = lease.reused;
         let backend_token = negotiate::token(response.headers());
         let idle = self.application.limits.idle;
@@ -432,12 +502,12 @@ impl<'a> Draft<'a> {
         if !headless && response.body().size_hint().exact().is_none() {
             response.headers_mut().remove(header::CONTENT_LENGTH);
         }
-        Ok(Answer {
+        Answer {
             response,
             index,
             backend_token,
             reused,
-        })
+        }
     }
 }
 
@@ -457,8 +527,12 @@ fn key(server: &Server, partition: &Partition) -> Key {
     }
 }
 
-async fn make(credential: &Credential<'_>, index: usize) -> Result<HeaderValue, Error> {
-    let mut token = credential(index)
+async fn make(
+    credential: &Credential<'_>,
+    index: usize,
+    binding: Option<Arc<[u8]>>,
+) -> Result<HeaderValue, Error> {
+    let mut token = credential(index, binding)
         .await
         .map_err(|stop| Error::Credential(Box::new(stop)))?;
     token.set_sensitive(true);

@@ -29,6 +29,14 @@ pub fn token(headers: &HeaderMap) -> Option<HeaderValue> {
         .cloned()
 }
 
+/// Whether the backend says that the connection stands for the person from now on: IIS with
+/// `authPersistNonNTLM`, mod_auth_gssapi with `GssapiSignalPersistentAuth`.
+#[must_use]
+pub fn is_persistent(headers: &HeaderMap) -> bool {
+    let said = headers.get("persistent-auth").map(HeaderValue::as_bytes);
+    said.is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"true"))
+}
+
 /// True for challenges among which is one for Negotiate or NTLM.
 ///
 /// Several challenges may share a line, divided by commas that also divide their parameters.

@@ -24,6 +24,9 @@ use std::time::Instant;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
 
+use crate::model::application::SendToken;
+
+use super::balance::Busy;
 use super::body::Upload;
 
 /// Whose connections: nobody's in particular, or one session's alone.
@@ -33,6 +36,8 @@ pub enum Partition {
     Anonymous,
     /// For backends that are sent Negotiate tokens.
     Session(SessionKey),
+    /// Never a waiting one, and never kept: it is to become something else than HTTP.
+    Alone,
 }
 
 /// One person's session, acting as one principal.
@@ -47,7 +52,7 @@ pub struct SessionKey {
 impl Partition {
     const fn session(&self) -> Option<&[u8; 32]> {
         match self {
-            Self::Anonymous => None,
+            Self::Anonymous | Self::Alone => None,
             Self::Session(key) => Some(&key.session),
         }
     }
@@ -119,6 +124,12 @@ pub struct Connection {
     task: AbortHandle,
     /// It has carried Negotiate, or was asked for it.
     tainted: bool,
+    /// Of its certificate; see [`super::binding`].
+    binding: Option<Arc<[u8]>>,
+    /// A token was accepted on it.
+    accepted: bool,
+    /// The backend said that it takes the connection for the person from now on.
+    persistent: bool,
 }
 
 impl Connection {
@@ -128,7 +139,17 @@ impl Connection {
             sender,
             task,
             tainted: false,
+            binding: None,
+            accepted: false,
+            persistent: false,
         }
+    }
+
+    /// The same, over TLS with this channel binding.
+    #[must_use]
+    pub fn bound(mut self, binding: Option<Arc<[u8]>>) -> Self {
+        self.binding = binding;
+        self
     }
 }
 
@@ -147,6 +168,10 @@ pub struct Lease {
     pool: Arc<Pool>,
     /// Has served a request before, so the backend may have closed it meanwhile.
     pub reused: bool,
+    /// The request on it carries a token.
+    pub with_token: bool,
+    /// Counts the request where that decides who gets the next one.
+    pub busy: Option<Busy>,
 }
 
 impl Lease {
@@ -165,6 +190,29 @@ impl Lease {
         }
     }
 
+    /// Its channel binding, if it is TLS.
+    #[must_use]
+    pub fn binding(&self) -> Option<Arc<[u8]>> {
+        self.connection.binding.clone()
+    }
+
+    /// Whether its next request needs a token to be the person's.
+    #[must_use]
+    pub const fn wants_token(&self, send: SendToken) -> bool {
+        match send {
+            SendToken::EachRequest => true,
+            SendToken::EachConnection => !self.connection.accepted,
+            SendToken::Learn => !self.connection.persistent,
+            SendToken::OnChallenge => false,
+        }
+    }
+
+    /// Notes what became of a token: whether it was accepted, and what the backend said of the connection.
+    pub const fn judge(&mut self, accepted: bool, persistent: bool) {
+        self.connection.accepted = accepted;
+        self.connection.persistent = accepted && persistent;
+    }
+
     /// Notes that it carries, or was asked for, Negotiate.
     pub const fn taint(&mut self) {
         self.connection.tainted = true;
@@ -180,7 +228,8 @@ impl Lease {
             ..
         } = self;
         // SECURITY: a connection that may know somebody is nobody's.
-        let nobodys = key.partition == Partition::Anonymous && connection.tainted;
+        let nobodys = key.partition == Partition::Alone
+            || key.partition == Partition::Anonymous && connection.tainted;
         if !nobodys && !connection.sender.is_closed() {
             pool.put(key, &alive, connection);
         }
@@ -203,6 +252,9 @@ impl Pool {
 
     /// A waiting connection of exactly this key.
     pub fn take(self: &Arc<Self>, key: &Key) -> Option<Lease> {
+        if key.partition == Partition::Alone {
+            return None;
+        }
         let mut shard = self.shard(key);
         let slot = slot(&mut shard, key);
         let alive = Arc::clone(&slot.alive);
@@ -220,6 +272,8 @@ impl Pool {
             alive,
             pool: Arc::clone(self),
             reused: true,
+            with_token: false,
+            busy: None,
         })
     }
 
@@ -232,6 +286,8 @@ impl Pool {
             alive,
             pool: Arc::clone(self),
             reused: false,
+            with_token: false,
+            busy: None,
         }
     }
 
@@ -257,6 +313,18 @@ impl Pool {
                 }
                 session.is_none()
             });
+        }
+    }
+
+    /// Ends the waiting connections to backends that are not among the `known` ones.
+    pub fn keep_only(&self, known: impl Fn(u64) -> bool) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for slot in shard.values_mut() {
+                let gone = slot.waiting.extract_if(|key, _| !known(key.backend));
+                let closed: usize = gone.map(|(_, waiting)| waiting.len()).sum();
+                self.waiting.fetch_sub(closed, Ordering::Relaxed);
+            }
         }
     }
 
@@ -296,6 +364,7 @@ impl Pool {
         let limit = match key.partition {
             Partition::Anonymous => self.limits.per_backend,
             Partition::Session(_) => self.limits.per_session,
+            Partition::Alone => return,
         };
         let mut shard = self.shard(&key);
         // Another slot, or none: the session ended, and what looks like it is a later one.

@@ -24,6 +24,9 @@ use super::error::Error;
 use super::error::Step;
 use super::ffi;
 use super::ffi::GssFailure;
+use super::native;
+use super::native::Native;
+use super::native::Stamp;
 use super::people::Person;
 use super::people::Ticket;
 use super::spnego;
@@ -55,17 +58,21 @@ pub struct Timings {
 #[derive(Debug)]
 pub struct NegotiateToken {
     bytes: Vec<u8>,
-    source: Principal,
-    spn: Spn,
+    ticket: Arc<Ticket>,
     wrap: Wrap,
     timings: Timings,
     exchange: Exchange,
     inner: Arc<Inner>,
 }
 
-struct Exchange {
-    context: Mutex<ClientCtx>,
-    channel_binding: Option<Vec<u8>>,
+enum Exchange {
+    /// By GSS-API.
+    General {
+        context: Mutex<ClientCtx>,
+        channel_binding: Option<Vec<u8>>,
+    },
+    /// By [`super::native`].
+    Native(Stamp),
 }
 
 impl std::fmt::Debug for Exchange {
@@ -81,22 +88,38 @@ impl NegotiateToken {
         STANDARD.encode(&self.bytes)
     }
 
+    /// The whole value of the `Authorization` header.
+    #[must_use]
+    pub fn authorization(&self) -> Vec<u8> {
+        const SCHEME: &str = "Negotiate ";
+        let mut value = String::with_capacity(SCHEME.len() + self.bytes.len().div_ceil(3) * 4);
+        value.push_str(SCHEME);
+        STANDARD.encode_string(&self.bytes, &mut value);
+        value.into_bytes()
+    }
+
     /// Whose token it is, checked against the credential it was made from.
     #[must_use]
     pub fn source(&self) -> &Principal {
-        &self.source
+        &self.ticket.client
     }
 
     /// For which service.
     #[must_use]
     pub fn spn(&self) -> &Spn {
-        &self.spn
+        &self.ticket.spn
     }
 
     /// How long it took, step by step.
     #[must_use]
     pub fn timings(&self) -> Timings {
         self.timings
+    }
+
+    /// Whether it was made by GSS-API, and not here.
+    #[must_use]
+    pub const fn is_general(&self) -> bool {
+        matches!(self.exchange, Exchange::General { .. })
     }
 
     /// Checks the token that came back in `WWW-Authenticate: Negotiate`: only the holder of the service's key
@@ -106,37 +129,46 @@ impl NegotiateToken {
     /// It is no answer to this token, or was not made with the service's key.
     pub async fn verify_mutual(self, answer: &[u8]) -> Result<(), Error> {
         let Self {
-            source,
-            spn,
+            ticket,
             wrap,
             exchange,
             inner,
             ..
         } = self;
         let unproved = |reason| Error::BackendUnproved {
-            spn: spn.clone(),
-            principal: source.clone(),
+            spn: ticket.spn.clone(),
+            principal: ticket.client.clone(),
             reason,
         };
         let answer = match wrap {
             Wrap::Spnego => spnego::answer(answer).map_err(unproved)?,
             Wrap::Raw if answer.is_empty() => return Err(unproved(spnego::BadAnswer::Empty)),
             Wrap::Raw => answer,
-        }
-        .to_vec();
-        let (who, to) = (source.clone(), spn.clone());
+        };
+        let (context, channel_binding) = match exchange {
+            Exchange::General {
+                context,
+                channel_binding,
+            } => (context, channel_binding),
+            Exchange::Native(stamp) => {
+                let native = ticket.native.as_ref();
+                return match native.is_some_and(|native| native.is_answer(answer, stamp)) {
+                    true => Ok(()),
+                    false => Err(unproved(spnego::BadAnswer::Forged)),
+                };
+            }
+        };
+        let (held, answer) = (Arc::clone(&ticket), answer.to_vec());
         let complete = inner
             .asker
-            .compute(Step::MutualAuth, &source, move || {
-                let Exchange {
-                    context,
-                    channel_binding,
-                } = exchange;
+            .compute(Step::MutualAuth, &ticket.client, move || {
                 let mut context = context.into_inner().unwrap_or_else(PoisonError::into_inner);
                 context
                     .step(Some(&answer), channel_binding.as_deref())
                     .map(|_| context.is_complete())
-                    .map_err(|raw| Error::gss(Step::MutualAuth, &who, Some(&to), raw.into()))
+                    .map_err(|raw| {
+                        Error::gss(Step::MutualAuth, &held.client, Some(&held.spn), raw.into())
+                    })
             })
             .await?;
         if complete {
@@ -176,23 +208,37 @@ pub(super) async fn negotiate(
             ticket
         }
     };
+    // SECURITY: the ticket decides whom the backend sees. Its name cannot change and was compared when it
+    // was fetched; here, for every single token, that the ticket is this person's and for this service.
+    if ticket.client != *client || ticket.spn != *spn {
+        return Err(Error::IdentityMismatch {
+            step: Step::InitContext,
+            asked: client.clone(),
+            found: format!("{} for {}", ticket.client, ticket.spn),
+        });
+    }
     let began = Instant::now();
-    let binding = channel_binding.map(<[u8]>::to_vec);
-    let (who, to) = (client.clone(), spn.clone());
-    let (bytes, exchange) = inner
-        .asker
-        .compute(Step::InitContext, client, move || {
-            token(&ticket, &who, &to, binding)
-        })
-        .await?;
+    let (bytes, exchange) = match native(inner, &ticket, wrap, channel_binding) {
+        Some(made) => made,
+        None => {
+            let binding = channel_binding.map(<[u8]>::to_vec);
+            let held = Arc::clone(&ticket);
+            let compute = move || token(&held, binding);
+            let (bytes, exchange) = inner
+                .asker
+                .compute(Step::InitContext, client, compute)
+                .await?;
+            let bytes = match wrap {
+                Wrap::Spnego => spnego::init(&bytes),
+                Wrap::Raw => bytes,
+            };
+            (bytes, exchange)
+        }
+    };
     timings.token = began.elapsed();
     Ok(NegotiateToken {
-        bytes: match wrap {
-            Wrap::Spnego => spnego::init(&bytes),
-            Wrap::Raw => bytes,
-        },
-        source: client.clone(),
-        spn: spn.clone(),
+        bytes,
+        ticket,
         wrap,
         timings,
         exchange,
@@ -200,24 +246,25 @@ pub(super) async fn negotiate(
     })
 }
 
-/// AP-REQ (RFC 4120 3.2.2) from a ticket already held; asks nobody.
-fn token(
+/// The token without GSS-API, on this very thread: it asks nobody and waits for nothing.
+fn native(
+    inner: &Inner,
     ticket: &Ticket,
-    client: &Principal,
-    spn: &Spn,
-    channel_binding: Option<Vec<u8>>,
-) -> Result<(Vec<u8>, Exchange), Error> {
+    wrap: Wrap,
+    channel_binding: Option<&[u8]>,
+) -> Option<(Vec<u8>, Exchange)> {
+    let native = ticket.native.as_ref()?;
+    let stamp = inner.stamps.next(inner.clock.unix_micros());
+    let binding = channel_binding.map_or([0; 16], native::binding_hash);
+    let bytes = native.token(stamp, binding, wrap == Wrap::Spnego)?;
+    Some((bytes, Exchange::Native(stamp)))
+}
+
+/// AP-REQ (RFC 4120 3.2.2) from a ticket already held, by GSS-API; asks nobody.
+fn token(ticket: &Ticket, channel_binding: Option<Vec<u8>>) -> Result<(Vec<u8>, Exchange), Error> {
+    let (client, spn) = (&ticket.client, &ticket.spn);
     let failed =
         |raw: libgssapi::error::Error| Error::gss(Step::InitContext, client, Some(spn), raw.into());
-    // SECURITY: the credential decides whom the backend sees. Its name cannot change and was compared when
-    // the ticket was made; here, for every single token, that the ticket is this person's.
-    if ticket.client != *client {
-        return Err(Error::IdentityMismatch {
-            step: Step::InitContext,
-            asked: client.clone(),
-            found: ticket.client.to_string(),
-        });
-    }
     let mut context = ClientCtx::new(
         Some(ticket.cred.clone()),
         ticket.target.duplicate().map_err(failed)?,
@@ -230,7 +277,7 @@ fn token(
         .ok_or_else(|| no_token(Step::InitContext, client, spn))?;
     Ok((
         token.to_vec(),
-        Exchange {
+        Exchange::General {
             context: Mutex::new(context),
             channel_binding,
         },
@@ -357,6 +404,7 @@ async fn service_ticket(
     let began = Instant::now();
     let (own, who, to) = (Arc::clone(person), client.clone(), spn.clone());
     let principal = format!("{spn}@{}", inner.realm);
+    let general = inner.general;
     let outcome = inner
         .asker
         .kdc(Step::S4u2Proxy, client, move || {
@@ -364,13 +412,19 @@ async fn service_ticket(
                 |failure: GssFailure| Error::gss(Step::S4u2Proxy, &who, Some(&to), failure);
             let target = Name::new(principal.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL))
                 .map_err(|raw| failed(raw.into()))?;
-            let cred = own.evidence.open().map_err(failed)?;
-            let context = prove(&cred, &target, &who, &to)?;
+            let opened = own.evidence.open_to_look().map_err(failed)?;
+            let context = prove(&opened.cred, &target, &who, &to)?;
             let lifetime = context.lifetime().map_err(|raw| failed(raw.into()))?;
-            Ok((cred, target, lifetime, context))
+            let native = match general {
+                true => None,
+                false => opened
+                    .held(&principal)
+                    .and_then(|held| Native::new(&held, &who)),
+            };
+            Ok((opened.cred, target, lifetime, context, native))
         })
         .await;
-    let (cred, target, lifetime, context) = outcome.map_err(|mut error| {
+    let (cred, target, lifetime, context, native) = outcome.map_err(|mut error| {
         if let Error::Gss(gss) = &mut error {
             gss.evidence_forwardable = person.forwardable;
         }
@@ -380,8 +434,10 @@ async fn service_ticket(
     inner.anchor.get_or_init(|| Mutex::new(context));
     Ok(Arc::new(Ticket {
         client: client.clone(),
+        spn: spn.clone(),
         cred,
         target,
+        native,
         expires: began + usable(lifetime),
     }))
 }

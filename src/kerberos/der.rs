@@ -24,6 +24,29 @@ pub(super) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     out
 }
 
+/// How long an element with that much content is.
+pub(super) fn sized(content: usize) -> usize {
+    content
+        + match content {
+            0..0x80 => 2,
+            0x80..0x100 => 3,
+            0x100..0x1_0000 => 4,
+            _ => 5,
+        }
+}
+
+/// Writes an element's tag and length.
+pub(super) fn head(out: &mut Vec<u8>, tag: u8, content: usize) {
+    let [.., a, b, c] = content.to_be_bytes();
+    out.push(tag);
+    match content {
+        0..0x80 => out.push(c),
+        0x80..0x100 => out.extend_from_slice(&[0x81, c]),
+        0x100..0x1_0000 => out.extend_from_slice(&[0x82, b, c]),
+        _ => out.extend_from_slice(&[0x83, a, b, c]),
+    }
+}
+
 /// One element around several parts.
 pub(super) fn wrap(tag: u8, parts: &[Vec<u8>]) -> Vec<u8> {
     tlv(tag, &parts.concat())

@@ -13,17 +13,23 @@
 )]
 
 use std::ffi::CString;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::ptr;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use libgssapi::credential::Cred;
 use libgssapi::error::Error as RawError;
 use libgssapi::error::MajorFlags;
 use libgssapi_sys as sys;
+use zeroize::Zeroizing;
 
 use crate::model::names::Principal;
 use crate::model::secret::Secret;
+
+use super::native::Held;
 
 /// RFC 4121, content octets of 1.2.840.113554.1.2.2.
 const KRB5: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02";
@@ -89,6 +95,18 @@ impl Portable {
         Ok(unsafe { Cred::from_c(raw.into_inner()) })
     }
 
+    /// The same, with the means to look at what will be fetched into it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) fn open_to_look(&self) -> Result<Opened, GssFailure> {
+        let raw = self.open_raw()?.into_inner();
+        // SAFETY: `raw` was just made by gss_import_cred and is given away here, once; what `Opened` keeps
+        // beside it is not released by it.
+        let cred = unsafe { Cred::from_c(raw) };
+        Ok(Opened { cred, raw })
+    }
+
     fn open_raw(&self) -> Result<RawCred, GssFailure> {
         let bytes = self.0.expose();
         let mut minor = 0;
@@ -133,6 +151,66 @@ impl Portable {
             })
             .and_then(|ticket| ticket.get(8)?.as_u64())
             .map(|flags| flags & FORWARDABLE != 0)
+    }
+}
+
+/// A credential whose content can be read.
+pub(super) struct Opened {
+    /// The credential.
+    pub(super) cred: Cred,
+    /// The same one's handle, valid as long as `cred`.
+    raw: sys::gss_cred_id_t,
+}
+
+impl Opened {
+    /// The ticket for `server` (`HTTP/intranet.corp.example.com@CORP.EXAMPLE.COM`) in it, with its session
+    /// key; nothing where libkrb5's format is not the one known (MIT 1.11 to 1.22).
+    pub(super) fn held(&self, server: &str) -> Option<Held> {
+        let borrowed = ManuallyDrop::new(RawCred(self.raw));
+        held(&borrowed.export().ok()?, server)
+    }
+}
+
+fn held(portable: &Portable, server: &str) -> Option<Held> {
+    let bytes = portable.0.expose();
+    let start = bytes.iter().position(|byte| *byte == b'[')?;
+    let mut value: serde_json::Value = serde_json::Deserializer::from_slice(bytes.get(start..)?)
+        .into_iter()
+        .next()?
+        .ok()?;
+    let tickets = value.pointer("/1/7").and_then(serde_json::Value::as_array);
+    let found = tickets.and_then(|tickets| tickets.iter().find_map(|ticket| one(ticket, server)));
+    wipe(&mut value);
+    found
+}
+
+/// One ticket as `export_cred.c` writes it: client, server, `[enctype, key]`, four times, whether a
+/// second ticket encrypts it, flags, addresses, ticket.
+fn one(ticket: &serde_json::Value, server: &str) -> Option<Held> {
+    let text = |at: usize| ticket.get(at).and_then(serde_json::Value::as_str);
+    let number = |at: usize| ticket.get(at).and_then(serde_json::Value::as_i64);
+    if !text(1)?.eq_ignore_ascii_case(server) || ticket.get(7)?.as_bool()? {
+        return None;
+    }
+    let key = ticket.get(2)?;
+    Some(Held {
+        client: text(0)?.to_owned(),
+        enctype: u32::try_from(key.get(0)?.as_i64()?).ok()?,
+        key: Zeroizing::new(STANDARD.decode(key.get(1)?.as_str()?).ok()?),
+        // A ticket that begins at once has no time of its own to begin (RFC 4120 5.3).
+        begins: number(4).filter(|at| *at != 0).or_else(|| number(3))?,
+        ends: number(5)?,
+        ticket: STANDARD.decode(text(10)?).ok()?,
+    })
+}
+
+/// SECURITY: session keys do not stay behind in freed memory.
+fn wipe(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => zeroize::Zeroize::zeroize(text),
+        serde_json::Value::Array(values) => values.iter_mut().for_each(wipe),
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(wipe),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -58,6 +59,8 @@ pub(super) struct Kdcs {
     states: Mutex<States>,
     /// Grows when the file names other KDCs, or the same in another order.
     generation: AtomicU64,
+    /// Another room's file is in use.
+    pub(super) retired: AtomicBool,
     probing: tokio::sync::Mutex<Option<Instant>>,
     pub(super) wake: Notify,
 }
@@ -96,6 +99,7 @@ impl Kdcs {
                 discovered: None,
             }),
             generation: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
             probing: tokio::sync::Mutex::new(None),
             wake: Notify::new(),
         };
@@ -223,7 +227,11 @@ impl Kdcs {
     }
 
     /// Writes `krb5.conf` if the KDCs or their order changed.
-    fn rewrite(&self, first: bool) -> Result<(), Error> {
+    pub(super) fn rewrite(&self, first: bool) -> Result<(), Error> {
+        // The file is the process's: only one room at a time may write it.
+        if self.retired.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let mut states = self.lock();
         let order = states.order();
         if !first && order == states.written {

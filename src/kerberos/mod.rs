@@ -18,6 +18,7 @@
 //! | File | What it is |
 //! |---|---|
 //! | `delegate.rs` | S4U2Self, S4U2Proxy, token, mutual authentication |
+//! | `native.rs`, `aes.rs`, `md5.rs` | a warm token without GSS-API |
 //! | `people.rs` | what is remembered about each person, and how it is forgotten |
 //! | `tgt.rs`, `keytab.rs` | the gateway's own ticket, and the file it comes from |
 //! | `sasl.rs` | the gateway's own identity towards the directory, and nowhere else |
@@ -28,6 +29,7 @@
 //! | `spnego.rs`, `der.rs`, `ffi.rs` | bytes; the only unsafe code of the house |
 
 mod address;
+mod aes;
 mod ask;
 mod delegate;
 mod der;
@@ -37,6 +39,8 @@ mod ffi;
 mod kdc;
 mod keytab;
 mod krb5_conf;
+mod md5;
+mod native;
 mod people;
 mod probe;
 mod sasl;
@@ -50,11 +54,13 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use libgssapi::context::ClientCtx;
 use tokio::time::sleep;
 
+use crate::model::clock::Clock;
 use crate::model::names::Principal;
 use crate::model::names::Realm;
 use crate::model::names::Spn;
@@ -91,6 +97,7 @@ use ask::Asker;
 use kdc::KdcSettings;
 use kdc::Kdcs;
 use krb5_conf::Profile;
+use native::Stamps;
 use people::People;
 use tgt::Keeper;
 
@@ -121,6 +128,8 @@ pub struct Settings {
     pub probe_timeout: Duration,
     /// How many people's tickets are held.
     pub people: u64,
+    /// Makes every token by GSS-API, also those that need not be: what the other way is compared with.
+    pub general: bool,
 }
 
 impl Settings {
@@ -146,6 +155,7 @@ impl Settings {
             deadline: Duration::from_secs(8),
             probe_timeout: Duration::from_secs(1),
             people: 10_000,
+            general: false,
         }
     }
 }
@@ -163,6 +173,9 @@ struct Inner {
     kdcs: Arc<Kdcs>,
     people: People,
     anchor: OnceLock<Mutex<ClientCtx>>,
+    stamps: Stamps,
+    clock: Clock,
+    general: bool,
 }
 
 impl fmt::Debug for Inner {
@@ -207,6 +220,7 @@ impl Delegator {
             deadline,
             probe_timeout,
             people,
+            general,
         } = settings;
         let runtime = tokio::runtime::Handle::try_current().map_err(|reason| Error::Setup {
             what: "runtime".to_owned(),
@@ -236,6 +250,9 @@ impl Delegator {
             kdcs,
             people: People::new(people),
             anchor: OnceLock::new(),
+            stamps: Stamps::default(),
+            clock: Clock::System,
+            general,
         });
         runtime.spawn(watch_kdcs(Arc::downgrade(&inner)));
         runtime.spawn(tend_ticket(Arc::downgrade(&inner)));
@@ -309,6 +326,27 @@ impl Delegator {
     pub async fn probe_kdcs(&self) -> Vec<KdcStatus> {
         self.inner.kdcs.probe().await;
         self.inner.kdcs.status()
+    }
+
+    /// True when both are one room, with the same tickets.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Another room with other settings has been started in this process and serves from now on: the
+    /// process's `krb5.conf` is that room's. Tickets of requests still open here come from there.
+    pub fn retire(&self) {
+        self.inner.kdcs.retired.store(true, Ordering::Release);
+    }
+
+    /// Takes `krb5.conf` back: the other room does not serve after all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn resume(&self) -> Result<(), Error> {
+        self.inner.kdcs.retired.store(false, Ordering::Release);
+        self.inner.kdcs.rewrite(true)
     }
 
     /// What the room is doing.

@@ -22,6 +22,7 @@ use crate::model::names::Spn;
 
 use super::error::Error;
 use super::ffi::Portable;
+use super::native::Native;
 
 /// Where a ticket is or will be: whoever comes first fetches it, the others wait for it.
 type Slot = Arc<OnceCell<Arc<Ticket>>>;
@@ -40,8 +41,12 @@ pub(super) struct Person {
 pub(super) struct Ticket {
     /// Whose it was proved to be.
     pub(super) client: Principal,
+    /// For which service.
+    pub(super) spn: Spn,
     pub(super) cred: Cred,
     pub(super) target: Name,
+    /// Makes tokens without GSS-API, where that is possible.
+    pub(super) native: Option<Native>,
     pub(super) expires: Instant,
 }
 

@@ -10,6 +10,8 @@
 //! and no list that a MIC would have to protect (RFC 4178 5 (a)).
 
 use super::der;
+use super::der::head;
+use super::der::sized;
 
 /// 1.2.840.113554.1.2.2 (RFC 4121), tag and length included.
 const KRB5: &[u8] = &[
@@ -64,12 +66,28 @@ pub fn kind(bytes: &[u8]) -> TokenKind {
     }
 }
 
-/// `NegTokenInit` offering Kerberos and nothing else, with `mech_token` as its optimistic first token.
+/// Begins a `NegTokenInit` that offers Kerberos and nothing else; its optimistic first token, of `length`
+/// octets, is to follow.
+pub(super) fn begin(out: &mut Vec<u8>, length: usize) {
+    let types = sized(sized(KRB5.len()));
+    let fields = types + sized(sized(length));
+    head(out, 0x60, SPNEGO.len() + sized(sized(fields)));
+    out.extend_from_slice(SPNEGO);
+    head(out, 0xa0, sized(fields));
+    head(out, 0x30, fields);
+    head(out, 0xa0, sized(KRB5.len()));
+    head(out, 0x30, KRB5.len());
+    out.extend_from_slice(KRB5);
+    head(out, 0xa2, sized(length));
+    head(out, 0x04, length);
+}
+
+/// `NegTokenInit` around `mech_token`.
 pub(super) fn init(mech_token: &[u8]) -> Vec<u8> {
-    let mech_types = der::tlv(0xa0, &der::tlv(0x30, KRB5));
-    let token = der::tlv(0xa2, &der::tlv(0x04, mech_token));
-    let inner = der::tlv(0xa0, &der::wrap(0x30, &[mech_types, token]));
-    der::wrap(0x60, &[SPNEGO.to_vec(), inner])
+    let mut out = Vec::with_capacity(mech_token.len() + 64);
+    begin(&mut out, mech_token.len());
+    out.extend_from_slice(mech_token);
+    out
 }
 
 /// Why an answer is not the second half of our negotiation.
@@ -87,6 +105,9 @@ pub enum BadAnswer {
     /// No token inside, so the backend has not proved who it is.
     #[error("the answer carries no token, so the backend proved nothing")]
     Empty,
+    /// Its token was not made with the key of the ticket, or answers another token.
+    #[error("the answer was not made with the service's key, or not for this token")]
+    Forged,
 }
 
 /// The mechanism's token inside a `NegTokenResp`; a bare Kerberos token is handed through.

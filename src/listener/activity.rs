@@ -7,6 +7,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -62,6 +63,7 @@ pub struct Activity {
     /// When one of them last moved.
     moved_at: AtomicU64,
     refused: OnceLock<Refusal>,
+    switched: AtomicBool,
 }
 
 /// What a client has to read, in bytes a second, once it has let us wait.
@@ -80,6 +82,7 @@ impl Activity {
             held: AtomicUsize::new(0),
             moved_at: AtomicU64::new(1),
             refused: OnceLock::new(),
+            switched: AtomicBool::new(false),
         })
     }
 
@@ -130,10 +133,20 @@ impl Activity {
         }
     }
 
+    /// Whether it carries something else.
+    pub fn is_switched(&self) -> bool {
+        self.switched.load(Ordering::Relaxed)
+    }
+
     /// A request is being served until the returned value is dropped.
     pub fn serve(self: &Arc<Self>) -> Busy {
         self.busy.fetch_add(1, Ordering::Relaxed);
         Busy(Arc::clone(self))
+    }
+
+    /// True while there has never been a request.
+    pub fn is_unused(&self) -> bool {
+        self.quiet_since.load(Ordering::Relaxed) == 1 && self.busy.load(Ordering::Relaxed) == 0
     }
 
     /// When the connection is to be given up if nothing else happens.
@@ -172,9 +185,17 @@ impl Activity {
 #[derive(Debug)]
 pub struct Busy(Arc<Activity>);
 
+impl Busy {
+    /// From now on the connection carries no HTTP/1: this request is answered 101.
+    pub fn switch(&self) {
+        self.0.switched.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
-        let now = self.0.now();
+        // Never again 1: that is a connection without any request.
+        let now = self.0.now().max(2);
         self.0.quiet_since.store(now, Ordering::Relaxed);
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use http::Request;
 use http::Response;
+use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::server::conn::http2;
@@ -33,6 +34,7 @@ use super::activity::BusyBody;
 use super::activity::Overdue;
 use super::framing::Refusal;
 use super::guard::Guard;
+use super::switch::Handover;
 use super::turned_away;
 use crate::model::body::Body;
 use crate::model::stop::Code;
@@ -44,6 +46,9 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const HYPERS_OWN: usize = 8192;
 /// What an idle client may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// A connection was accepted, so somebody counts on us: after a stop its handshake, and then its first
+/// request, are still waited for so long.
+pub(super) const FIRST: Duration = Duration::from_secs(2);
 
 /// When connections have to end.
 #[derive(Clone, Debug)]
@@ -73,6 +78,7 @@ where
 {
     let seen = peer.clone();
     let activity = Activity::new();
+    let handover = Handover::default();
     let io = TokioIo::new(Guard::http1(io, settings.max_head, Arc::clone(&activity)));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -81,8 +87,17 @@ where
         // Behind our own bound, which answers with a reason.
         .max_buf_size(settings.max_head.saturating_add(HYPERS_OWN))
         .max_header_size(settings.max_head.saturating_add(HYPERS_OWN))
-        .serve_connection(io, service_fn(with_peer(peer, &activity, service)));
-    let ended = watch(Pin::new(&mut connection), &activity, settings, ends).await;
+        .serve_connection(
+            io,
+            service_fn(with_peer(peer, &activity, &handover, &ends, service)),
+        );
+    let ended = watch(Pin::new(&mut connection), &activity, settings, ends.clone()).await;
+    if ended == Ended::ByItself && activity.is_switched() {
+        let parts = connection.into_parts();
+        let io = Box::new(parts.io.into_inner());
+        handover.hand_over(io, parts.read_buf).await;
+        return;
+    }
     let (code, detail) = match ended {
         Ended::Overdue(Overdue::SlowHead) => (
             Code::RequestTimeout,
@@ -142,6 +157,7 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let activity = Activity::new();
+    let handover = Handover::default();
     let io = TokioIo::new(Guard::http2(io, Arc::clone(&activity)));
     let mut connection = Box::pin(
         http2::Builder::new(TokioExecutor::new())
@@ -155,15 +171,22 @@ where
             .max_local_error_reset_streams(128)
             .keep_alive_interval(settings.idle / 2)
             .keep_alive_timeout(settings.headers)
-            .serve_connection(io, service_fn(with_peer(peer, &activity, service))),
+            // RFC 8441 3.
+            .enable_connect_protocol()
+            .serve_connection(
+                io,
+                service_fn(with_peer(peer, &activity, &handover, &ends, service)),
+            ),
     );
-    watch(connection.as_mut(), &activity, settings, ends).await;
+    watch(connection.as_mut(), &activity, settings, ends.clone()).await;
 }
 
 /// What every request of a connection has in common.
 fn with_peer<S, F>(
     peer: Peer,
     activity: &Arc<Activity>,
+    handover: &Handover,
+    ends: &Ends,
     service: S,
 ) -> impl Fn(Request<Incoming>) -> Answer<F>
 where
@@ -171,8 +194,10 @@ where
     F: Future<Output = Response<Body>>,
 {
     let activity = Arc::clone(activity);
+    let (handover, ends) = (handover.clone(), ends.clone());
     move |mut request| {
         let busy = activity.serve();
+        handover.offer(&mut request, || activity.serve(), &ends);
         request.extensions_mut().insert(peer.clone());
         Answer {
             answer: Box::pin(service(request)),
@@ -193,6 +218,11 @@ impl<F: Future<Output = Response<Body>>> Future for Answer<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = std::task::ready!(self.answer.as_mut().poll(cx));
         let busy = self.busy.take();
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(busy) = &busy
+        {
+            busy.switch();
+        }
         Poll::Ready(Ok(response.map(|body| BusyBody::new(body, busy))))
     }
 }
@@ -246,6 +276,7 @@ async fn watch<C: Connection>(
     let timer = tokio::time::sleep_until(activity.deadline(patience).0.into());
     tokio::pin!(timer);
     let mut leaving: Option<Instant> = None;
+    let mut awaited = false;
     loop {
         // Polled after each move of the connection, so a head that has just begun is timed at once.
         let overdue = poll_fn(|cx| {
@@ -264,20 +295,40 @@ async fn watch<C: Connection>(
             }
             () = ends.cut.cancelled() => return Ended::Cut,
             () = ends.stop.cancelled(), if leaving.is_none() => {
+                awaited = activity.is_unused();
+                leaving = Some(Instant::now() + FIRST);
+                if !awaited {
+                    connection.as_mut().wind_down();
+                    // Requests being served may finish; `cut` bounds that.
+                    leaving = Some(Instant::now() + settings.drain);
+                }
+            }
+            // Polled after each move of the connection, too.
+            () = used(activity), if awaited => {
+                awaited = false;
                 connection.as_mut().wind_down();
-                // Requests being served may finish; `cut` bounds that.
                 leaving = Some(Instant::now() + settings.drain);
             }
             why = overdue => {
                 tracing::debug!(?why, "connection overdue");
-                if why != Overdue::Idle || leaving.is_some() {
+                if why != Overdue::Idle || (leaving.is_some() && !awaited) {
                     return Ended::Overdue(why);
                 }
+                awaited = false;
                 connection.as_mut().wind_down();
                 leaving = Some(Instant::now() + GOODBYE);
             }
         }
     }
+}
+
+/// Ready once there has been a request.
+async fn used(activity: &Activity) {
+    poll_fn(|_| match activity.is_unused() {
+        true => Poll::Pending,
+        false => Poll::Ready(()),
+    })
+    .await;
 }
 
 /// Ready once the deadline of that moment has passed.

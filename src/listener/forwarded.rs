@@ -45,6 +45,8 @@ pub enum BadForwarded {
     },
 }
 
+type Reader = fn(&str) -> Option<Vec<Node>>;
+
 /// The client for whom `peer` sent `headers`.
 ///
 /// # Errors
@@ -58,7 +60,7 @@ pub fn client(
     if trusted.from.is_empty() || !trusted.from.contain(peer) {
         return Ok(peer.to_canonical());
     }
-    let (name, nodes): (HeaderName, fn(&str) -> Option<Vec<Node>>) = match trusted.syntax {
+    let (name, nodes): (HeaderName, Reader) = match trusted.syntax {
         Syntax::Forwarded => (header::FORWARDED, forwarded),
         Syntax::XForwardedFor => (X_FORWARDED_FOR, x_forwarded_for),
     };

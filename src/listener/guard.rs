@@ -101,6 +101,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
         let Reading::Inspected(framing) = &mut this.reading else {
             return Poll::Ready(Ok(()));
         };
+        // SECURITY: only after 101. Whatever a client sends before its offer was accepted is HTTP.
+        if this.activity.is_switched() {
+            this.reading = Reading::Plain;
+            return Poll::Ready(Ok(()));
+        }
         let arrived = buf.filled().get(before..).unwrap_or_default();
         match framing.inspect(arrived) {
             Ok(()) => this.activity.head(framing.within_head()),

@@ -19,6 +19,7 @@ pub mod framing;
 pub mod guard;
 pub mod proxy_header;
 pub mod redirect;
+pub mod switch;
 pub mod tls;
 pub mod turned_away;
 
@@ -29,6 +30,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::Request;
 use http::Response;
 use hyper::body::Incoming;
@@ -116,6 +118,23 @@ impl Default for Settings {
     }
 }
 
+/// Limits that may change while listening: each new connection gets those of its moment.
+#[derive(Clone, Debug)]
+pub struct Live(Arc<ArcSwap<Settings>>);
+
+impl Live {
+    /// Sets them for connections from now on; `max_connections` stays as it was.
+    pub fn set(&self, settings: Settings) {
+        self.0.store(Arc::new(settings));
+    }
+}
+
+impl From<Settings> for Live {
+    fn from(settings: Settings) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(settings)))
+    }
+}
+
 impl Settings {
     const fn patience(&self) -> Patience {
         Patience {
@@ -132,7 +151,7 @@ impl Settings {
 /// extensions.
 pub async fn run<S, F>(
     listener: TcpListener,
-    settings: Settings,
+    settings: impl Into<Live>,
     tls: Option<Arc<ServerConfig>>,
     service: S,
     shutdown: CancellationToken,
@@ -140,13 +159,13 @@ pub async fn run<S, F>(
     S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let room = Arc::new(Semaphore::new(settings.max_connections));
+    let Live(settings) = settings.into();
+    let room = Arc::new(Semaphore::new(settings.load().max_connections));
     let tracker = TaskTracker::new();
     let ends = Ends {
         stop: shutdown.clone(),
         cut: CancellationToken::new(),
     };
-    let settings = Arc::new(settings);
     let tls = tls.map(TlsAcceptor::from);
     loop {
         let accepted = tokio::select! {
@@ -164,7 +183,7 @@ pub async fn run<S, F>(
                 continue;
             }
         };
-        let (settings, tls, service) = (Arc::clone(&settings), tls.clone(), service.clone());
+        let (settings, tls, service) = (settings.load_full(), tls.clone(), service.clone());
         let ends = ends.child();
         tracker.spawn(async move {
             let _permit = permit;
@@ -186,7 +205,7 @@ pub async fn run<S, F>(
     }
     drop(listener);
     tracker.close();
-    if tokio::time::timeout(settings.drain, tracker.wait())
+    if tokio::time::timeout(settings.load().drain, tracker.wait())
         .await
         .is_err()
     {
@@ -289,9 +308,13 @@ async fn secure<S, F>(
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let handshake = tokio::time::timeout(settings.handshake, tls.accept(stream));
+    let too_late = async {
+        ends.stop.cancelled().await;
+        tokio::time::sleep(connection::FIRST).await;
+    };
     let stream = tokio::select! {
         biased;
-        () = ends.stop.cancelled() => return,
+        () = too_late => return,
         done = handshake => match done {
             Ok(Ok(stream)) => stream,
             // A balancer's probe: connected, said nothing, left.

@@ -60,10 +60,12 @@ struct Table {
     /// `intranet.example.com`, or `*.example.com` for a wildcard.
     by_name: HashMap<String, Vec<Arc<CertifiedKey>>>,
     first: Option<Arc<CertifiedKey>>,
+    /// The end of each leaf, in seconds since 1970, with its file.
+    ends: Vec<(PathBuf, i64)>,
 }
 
 /// The certificates in use.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Certificates(ArcSwap<Table>);
 
 impl Certificates {
@@ -82,6 +84,19 @@ impl Certificates {
     pub fn reload(&self, pairs: &[(PathBuf, PathBuf)]) -> Result<(), Vec<CertificateError>> {
         self.0.store(Arc::new(read(pairs)?));
         Ok(())
+    }
+
+    /// Takes over what was loaded elsewhere and found good; new connections get it.
+    pub fn adopt(&self, loaded: &Self) {
+        self.0.store(loaded.0.load_full());
+    }
+
+    /// The chains whose first certificate ends before `time`, in seconds since 1970, each with its end.
+    #[must_use]
+    pub fn ending_before(&self, time: i64) -> Vec<(PathBuf, i64)> {
+        let table = self.0.load();
+        let ending = table.ends.iter().filter(|(_, end)| *end < time);
+        ending.cloned().collect()
     }
 
     /// True when a certificate is valid for `host`, itself or by a wildcard.
@@ -142,8 +157,9 @@ fn read(pairs: &[(PathBuf, PathBuf)]) -> Result<Table, Vec<CertificateError>> {
     let mut errors = Vec::new();
     for (chain, key) in pairs {
         match read_pair(&provider, chain, key) {
-            Ok((names, certified)) => {
-                for name in names {
+            Ok((leaf, certified)) => {
+                table.ends.push((chain.clone(), leaf.end));
+                for name in leaf.names {
                     let same = table.by_name.entry(name).or_default();
                     same.push(Arc::clone(&certified));
                 }
@@ -166,7 +182,7 @@ fn read_pair(
     provider: &CryptoProvider,
     chain_path: &Path,
     key_path: &Path,
-) -> Result<(Vec<String>, Arc<CertifiedKey>), CertificateError> {
+) -> Result<(Leaf, Arc<CertifiedKey>), CertificateError> {
     let in_chain = |problem: String| CertificateError::Chain {
         path: chain_path.to_owned(),
         problem,
@@ -181,7 +197,7 @@ fn read_pair(
     let leaf = chain
         .first()
         .ok_or_else(|| in_chain(String::from("holds no certificate (PEM)")))?;
-    let names = names(leaf).map_err(in_chain)?;
+    let leaf = read_leaf(leaf).map_err(in_chain)?;
     let key = PrivateKeyDer::from_pem_file(key_path).map_err(|error| in_key(error.to_string()))?;
     let key = provider
         .key_provider
@@ -198,11 +214,18 @@ fn read_pair(
             });
         }
     }
-    Ok((names, Arc::new(certified)))
+    Ok((leaf, Arc::new(certified)))
 }
 
-/// The DNS names a certificate is valid for. RFC 9525 2: the subject's common name is none.
-fn names(leaf: &CertificateDer<'_>) -> Result<Vec<String>, String> {
+/// What a first certificate says.
+struct Leaf {
+    names: Vec<String>,
+    /// Seconds since 1970.
+    end: i64,
+}
+
+/// The DNS names a certificate is valid for, and its end. RFC 9525 2: the subject's common name is none.
+fn read_leaf(leaf: &CertificateDer<'_>) -> Result<Leaf, String> {
     let (_, leaf) = X509Certificate::from_der(leaf).map_err(|error| error.to_string())?;
     let san = leaf
         .subject_alternative_name()
@@ -223,7 +246,8 @@ fn names(leaf: &CertificateDer<'_>) -> Result<Vec<String>, String> {
             "names no DNS host (subjectAltName): no browser accepts it",
         ));
     }
-    Ok(names)
+    let end = leaf.validity().not_after.timestamp();
+    Ok(Leaf { names, end })
 }
 
 #[cfg(test)]

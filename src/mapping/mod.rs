@@ -87,6 +87,12 @@ impl MappedUser {
     pub fn account(&self) -> Option<&Account> {
         self.account.as_deref()
     }
+
+    /// The same, to keep.
+    #[must_use]
+    pub fn shared_account(&self) -> Option<Arc<Account>> {
+        self.account.clone()
+    }
 }
 
 /// What the room works with.

@@ -1,5 +1,11 @@
 //! A published application: where it is, who may enter, and how it learns who came.
 
+pub mod balance;
+pub mod cors;
+pub mod maintenance;
+pub mod public;
+pub mod websocket;
+
 use std::time::Duration;
 
 use url::Url;
@@ -10,6 +16,9 @@ use super::names::AppId;
 use super::names::HostName;
 use super::names::Spn;
 use super::rates::Rates;
+use cors::Cors;
+use maintenance::Maintenance;
+use public::Public;
 
 /// One published application, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +37,8 @@ pub struct Application {
     pub published_url: Url,
     /// The servers that answer; at least one.
     pub backends: Vec<Backend>,
+    /// How requests are spread over them.
+    pub balance: balance::Balance,
     /// Whether the backend sees the published host (`Host`) or its own.
     pub keep_host: bool,
     /// Who may enter.
@@ -42,6 +53,14 @@ pub struct Application {
     pub rates: Rates,
     /// Audiences of access tokens accepted from API clients; empty = no bearer tokens.
     pub bearer_audiences: Vec<String>,
+    /// What it allows of WebSocket.
+    pub websocket: websocket::WebSocket,
+    /// What is open to people who did not sign in.
+    pub public: Public,
+    /// Other sites' scripts.
+    pub cors: Option<Cors>,
+    /// Closed for a while.
+    pub maintenance: Option<Maintenance>,
 }
 
 /// One server of an application.
@@ -130,13 +149,20 @@ pub struct KerberosSso {
     pub wrap: Wrap,
     /// Whether an answer's token must prove the backend's identity.
     pub mutual: bool,
+    /// Whether a token is bound to the TLS connection it is sent on (RFC 5929 4).
+    pub channel_binding: bool,
 }
 
 /// When a Negotiate token is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendToken {
     /// With each request, before the backend asks.
-    Preemptive,
+    EachRequest,
+    /// With the first request on each connection, which from then on stands for the person.
+    EachConnection,
+    /// With each request, until the backend itself says that the connection stands for the person
+    /// (`Persistent-Auth: true`).
+    Learn,
     /// After the backend answered 401.
     OnChallenge,
 }
@@ -209,6 +235,46 @@ pub struct Limits {
     pub min_rate: u64,
     /// Largest request body in bytes; 0 = no limit.
     pub max_body: u64,
+    /// Largest form in bytes that is kept across a sign-in; 0 = none.
+    pub keep_form: u64,
+}
+
+#[cfg(test)]
+impl Application {
+    /// A wiki at `https://wiki.example.com/` with every default: a test says what differs.
+    #[must_use]
+    pub fn sample() -> Self {
+        let soon = Duration::from_secs(5);
+        Self {
+            id: "wiki".parse().unwrap(),
+            name: String::from("Wiki"),
+            owner: None,
+            host: "wiki.example.com".parse().unwrap(),
+            prefix: String::from("/"),
+            published_url: Url::parse("https://wiki.example.com/").unwrap(),
+            backends: Vec::new(),
+            balance: balance::Balance::default(),
+            keep_host: false,
+            access: Access::default(),
+            sso: Sso::None,
+            limits: Limits {
+                connect: soon,
+                first_byte: soon,
+                idle: soon,
+                total: None,
+                min_rate: 0,
+                max_body: 0,
+                keep_form: 1 << 20,
+            },
+            addresses: Addresses::default(),
+            rates: Rates::default(),
+            bearer_audiences: Vec::new(),
+            websocket: websocket::WebSocket::default(),
+            public: Public::default(),
+            cors: None,
+            maintenance: None,
+        }
+    }
 }
 
 impl Application {

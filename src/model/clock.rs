@@ -24,6 +24,16 @@ impl Clock {
         }
     }
 
+    /// Now, in microseconds since the Unix epoch (Kerberos tells a replay by them, RFC 4120 3.2.3).
+    #[must_use]
+    pub fn unix_micros(self) -> i64 {
+        match self {
+            Self::System => i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000)
+                .unwrap_or(i64::MAX),
+            Self::Fixed(seconds) => seconds.saturating_mul(1_000_000),
+        }
+    }
+
     /// Now, plus `span`, in whole seconds since the Unix epoch.
     #[must_use]
     pub fn unix_after(self, span: Duration) -> i64 {

@@ -173,10 +173,13 @@ codes! {
     TooManyRequests "too-many-requests" TOO_MANY_REQUESTS, "a rate in `[rates]` of the gateway or of the application is used up; the log names it";
     TooManyConcurrent "too-many-concurrent" TOO_MANY_REQUESTS, "as many requests as `[rates]` allows are being served for this person or address";
     TotalTimeout "total-timeout" GATEWAY_TIMEOUT, "the request took longer than the application's `total`";
+    Maintenance "maintenance" SERVICE_UNAVAILABLE, "the application, or the whole gateway, has a [maintenance] section; remove it to open again";
     RequestTimeout "request-timeout" REQUEST_TIMEOUT, "the client stopped sending";
     // authn
     SignInRequired "sign-in-required" UNAUTHORIZED, "no session; a page navigation would have been sent to sign-in";
     SessionExpired "session-expired" UNAUTHORIZED, "the session's idle or absolute lifetime ended";
+    FormNotKept "form-not-kept" UNAUTHORIZED, "the session had ended, and the form could not be kept: it is larger than the application's `keep_form`, was not sent by the application's own page, or the store keeps too many";
+    FormOfAnother "form-of-another" CONFLICT, "a form was kept for one person, and another one signed in; it was discarded";
     SessionEnded "session-ended" UNAUTHORIZED, "the person signed out, or an administrator ended the session";
     CookieDuplicate "cookie-duplicate" BAD_REQUEST, "two cookies of the same name: one of them was planted; clear the site's cookies";
     SignInStateUnknown "sign-in-state-unknown" BAD_REQUEST, "the sign-in was already used, is older than its limit, or began in another browser";

@@ -67,6 +67,10 @@ pub struct Refusal<'a> {
     pub time: i64,
     /// Where a new sign-in begins: a path on this host, or an `https:` address.
     pub sign_in_again: Option<&'a str>,
+    /// The operator's own words for what happened.
+    pub message: Option<&'a str>,
+    /// When to come back, in seconds, where it is known better than usual.
+    pub retry_after: Option<i64>,
 }
 
 /// What surrounds every page.
@@ -95,7 +99,7 @@ struct RefusalPage<'a> {
     words: &'static Words,
     denied: bool,
     title: &'static str,
-    happened: &'static str,
+    happened: &'a str,
     next: &'static str,
     application: Option<&'a str>,
     button: Option<Button<'a>>,
@@ -123,6 +127,8 @@ struct WaitingPage<'a> {
 struct NoticePage<'a> {
     frame: Frame<'a>,
     good: bool,
+    /// The button opens a tab of its own: this one holds what was typed.
+    new_tab: bool,
     title: &'static str,
     happened: &'static str,
     next: &'static str,
@@ -173,7 +179,7 @@ impl Pages {
             words,
             denied: refusal.code.status().is_client_error(),
             title: sentence.title,
-            happened: sentence.happened,
+            happened: refusal.message.unwrap_or(sentence.happened),
             next: sentence.next,
             application: refusal.application,
             button: button(topic, refusal.sign_in_again, words),
@@ -184,7 +190,7 @@ impl Pages {
             time: readable(refusal.time),
         };
         let mut response = self.page(refusal.code.status(), &page, language);
-        explain_status(&mut response, refusal.code);
+        explain_status(&mut response, refusal);
         response
     }
 
@@ -194,12 +200,12 @@ impl Pages {
         let sentence = text::sentence(language, Topic::of(refusal.code));
         let content = serde_json::json!({
             "error": refusal.code.as_str(),
-            "message": sentence.happened,
+            "message": refusal.message.unwrap_or(sentence.happened),
             "request_id": refusal.request_id,
             "sign_in_url": refusal.sign_in_again.filter(|address| is_safe(address)),
         });
         let mut response = json(refusal.code.status(), &content, language);
-        explain_status(&mut response, refusal.code);
+        explain_status(&mut response, refusal);
         response
     }
 
@@ -255,6 +261,7 @@ impl Pages {
         let page = NoticePage {
             frame: self.frame(language),
             good: true,
+            new_tab: false,
             title: words.signed_out.title,
             happened: words.signed_out.happened,
             next: words.signed_out.next,
@@ -291,13 +298,15 @@ impl Pages {
         response
     }
 
-    /// "Your form was not sent": the session had ended and the form could not be kept.
+    /// "Your form was not sent": the session had ended and the form could not be kept. The browser still has it:
+    /// a reload of this very answer sends it again.
     #[must_use]
     pub fn form_not_sent(&self, refusal: &Refusal<'_>, language: Language) -> Response<Body> {
         let words = text::words(language);
         let page = NoticePage {
             frame: self.frame(language),
             good: false,
+            new_tab: true,
             title: words.form_not_sent.title,
             happened: words.form_not_sent.happened,
             next: words.form_not_sent.next,
@@ -305,7 +314,7 @@ impl Pages {
             button: safe_button(refusal.sign_in_again, words.sign_in),
         };
         let mut response = self.page(refusal.code.status(), &page, language);
-        explain_status(&mut response, refusal.code);
+        explain_status(&mut response, refusal);
         response
     }
 
@@ -419,7 +428,8 @@ fn answer(
 }
 
 /// Header fields that some statuses must carry.
-fn explain_status(response: &mut Response<Body>, code: Code) {
+fn explain_status(response: &mut Response<Body>, refusal: &Refusal<'_>) {
+    let code = refusal.code;
     let headers = response.headers_mut();
     if code.status() == StatusCode::UNAUTHORIZED {
         // RFC 9110 15.5.2: a 401 names a way to authenticate; RFC 6750 3: why a token was refused.
@@ -435,7 +445,9 @@ fn explain_status(response: &mut Response<Body>, code: Code) {
         let value = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
         headers.insert(header::ALLOW, HeaderValue::from_static(value));
     } else if code.status() == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+        let usual = HeaderValue::from_static(RETRY_SECONDS);
+        let seconds = refusal.retry_after.map_or(usual, HeaderValue::from);
+        headers.insert(header::RETRY_AFTER, seconds);
     }
 }
 

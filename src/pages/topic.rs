@@ -17,6 +17,7 @@ pub(super) enum Topic {
     Incomplete,
     SignInNeeded,
     SignInOver,
+    FormOfAnother,
     SignedOut,
     SignInInterrupted,
     SignInRefused,
@@ -27,6 +28,7 @@ pub(super) enum Topic {
     NotForPrograms,
     PersonInactive,
     Busy,
+    Maintenance,
     NoAccess,
     NoGuests,
     NotFromHere,
@@ -86,7 +88,8 @@ impl Topic {
             Code::HeaderTooLarge | Code::CookieDuplicate => Self::CookiesInTheWay,
             Code::RequestTimeout => Self::Incomplete,
             Code::SignInRequired => Self::SignInNeeded,
-            Code::SessionExpired | Code::TokenExpired => Self::SignInOver,
+            Code::SessionExpired | Code::FormNotKept | Code::TokenExpired => Self::SignInOver,
+            Code::FormOfAnother => Self::FormOfAnother,
             Code::SessionEnded => Self::SignedOut,
             Code::SignInStateUnknown
             | Code::SignInParameterDuplicate
@@ -108,6 +111,7 @@ impl Topic {
             Code::TokenWithoutPerson | Code::BearerNotAccepted => Self::NotForPrograms,
             Code::PersonDisabled => Self::PersonInactive,
             Code::StoreUnavailable | Code::Overloaded | Code::KdcBusy => Self::Busy,
+            Code::Maintenance => Self::Maintenance,
             Code::NotAllowed | Code::DenyRule => Self::NoAccess,
             Code::GuestsDenied => Self::NoGuests,
             Code::TenantDenied => Self::OtherOrganization,
@@ -153,12 +157,14 @@ impl Topic {
             | Self::SignInServiceDown
             | Self::Busy
             | Self::TooFast
+            | Self::Maintenance
             | Self::AccessUnknown
             | Self::AccountNotMade
             | Self::DirectoryDown
             | Self::AccountNew
             | Self::SignOnDown
             | Self::ApplicationDown
+            | Self::FormOfAnother
             | Self::ForeignOrigin => Action::Retry,
             Self::RequestUnclear
             | Self::NothingHere
@@ -191,6 +197,7 @@ impl Topic {
             | Self::OtherOrganization
             | Self::AccountMissing
             | Self::AccountExpired
+            | Self::Maintenance
             | Self::PersonInactive => Helper::Owner,
             Self::RequestUnclear
             | Self::NothingHere
@@ -201,6 +208,7 @@ impl Topic {
             | Self::Incomplete
             | Self::SignInNeeded
             | Self::SignInOver
+            | Self::FormOfAnother
             | Self::SignedOut
             | Self::SignInInterrupted
             | Self::SignInRefused

@@ -33,8 +33,8 @@ use crate::model::stop::Stop;
 pub struct Admission {
     trusted: Trusted,
     addresses: Addresses,
-    gateway: Option<Gate>,
-    applications: HashMap<AppId, Gate>,
+    gateway: Option<Arc<Gate>>,
+    applications: HashMap<AppId, Arc<Gate>>,
 }
 
 impl Admission {
@@ -44,9 +44,10 @@ impl Admission {
         trusted: Trusted,
         addresses: Addresses,
         rates: &Rates,
-        applications: &[Arc<Application>],
+        applications: impl IntoIterator<Item = impl AsRef<Application>>,
     ) -> Self {
-        let limited = applications.iter().filter_map(|app| {
+        let limited = applications.into_iter().filter_map(|app| {
+            let app = app.as_ref();
             let gate = Gate::new(&app.rates, format!("application {}", app.id))?;
             Some((app.id.clone(), gate))
         });
@@ -56,6 +57,24 @@ impl Admission {
             gateway: Gate::new(rates, String::from("the gateway")),
             applications: limited.collect(),
         }
+    }
+
+    /// The same rules, with what `before` has counted where its limits were these.
+    #[must_use]
+    pub fn going_on_from(mut self, before: &Self) -> Self {
+        if let (Some(gate), Some(old)) = (&mut self.gateway, &before.gateway)
+            && old.rates == gate.rates
+        {
+            *gate = Arc::clone(old);
+        }
+        for (id, gate) in &mut self.applications {
+            if let Some(old) = before.applications.get(id)
+                && old.rates == gate.rates
+            {
+                *gate = Arc::clone(old);
+            }
+        }
+        self
     }
 
     /// The client, noted in the request's [`Peer`] for the rooms behind.
@@ -103,7 +122,7 @@ impl Admission {
         app: &Application,
         person: impl FnOnce() -> Key,
     ) -> Result<[Option<Inside>; 2], Stop> {
-        let gates = [self.gateway.as_ref(), self.gate(app)];
+        let gates = [self.gateway.as_deref(), self.gate(app)];
         if gates.iter().all(Option::is_none) {
             return Ok([None, None]);
         }
@@ -119,7 +138,7 @@ impl Admission {
         if app.rates.are_none() {
             return None;
         }
-        self.applications.get(&app.id)
+        self.applications.get(&app.id).map(Arc::as_ref)
     }
 }
 
@@ -135,17 +154,19 @@ fn admit(addresses: &Addresses, client: IpAddr, place: &str) -> Result<(), Stop>
 #[derive(Debug)]
 struct Gate {
     place: String,
+    rates: Rates,
     person: Limit,
     address: Limit,
 }
 
 impl Gate {
-    fn new(rates: &Rates, place: String) -> Option<Self> {
+    fn new(rates: &Rates, place: String) -> Option<Arc<Self>> {
         if rates.are_none() {
             return None;
         }
-        Some(Self {
+        Some(Arc::new(Self {
             place,
+            rates: *rates,
             person: Limit {
                 rate: rates.per_person.map(Buckets::new),
                 at_once: rates.person_at_once.map(AtOnce::new),
@@ -154,7 +175,7 @@ impl Gate {
                 rate: rates.per_address.map(Buckets::new),
                 at_once: rates.address_at_once.map(AtOnce::new),
             },
-        })
+        }))
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::PoisonError;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::HeaderValue;
 use http::Request;
@@ -43,7 +44,8 @@ pub(super) struct Outbound<'a> {
     pub(super) app: &'a Application,
     pub(super) target: &'a Target,
     pub(super) client: IpAddr,
-    pub(super) session: AuthnSession,
+    /// `None` for a request that needs no person.
+    pub(super) session: Option<AuthnSession>,
 }
 
 /// A token that went out.
@@ -55,11 +57,11 @@ struct Issued {
 }
 
 /// Sends `request` with `credential` and returns the answer.
-pub(super) async fn send(
+pub(super) async fn send<'a>(
     forwarder: &Forwarder,
     request: Request<Body>,
-    outbound: Outbound<'_>,
-    credential: &BackendCredential,
+    outbound: Outbound<'a>,
+    credential: &'a BackendCredential,
 ) -> Result<Response<Body>, Stop> {
     let Some(negotiate) = credential.negotiate() else {
         let answer = forwarder
@@ -67,6 +69,11 @@ pub(super) async fn send(
             .await?;
         return Ok(answer.response);
     };
+    // SECURITY: a ticket on a connection that belongs to nobody would sign the next visitor in.
+    if outbound.session.is_none() {
+        let detail = "a ticket for a request without a session";
+        return Err(Stop::fail(Code::Internal, Side::Gateway, detail));
+    }
     // Only a request without a body can be sent a second time.
     let again = request.body().is_end_stream().then(|| copy_head(&request));
     let (sent, issued) = negotiated(forwarder, request, outbound, credential, negotiate).await;
@@ -88,20 +95,22 @@ pub(super) async fn send(
     conclude(sent?, issued, negotiate).await
 }
 
-async fn negotiated(
+type Making<'a> = BoxFuture<'a, Result<HeaderValue, Stop>>;
+
+async fn negotiated<'a>(
     forwarder: &Forwarder,
     request: Request<Body>,
-    outbound: Outbound<'_>,
-    credential: &BackendCredential,
+    outbound: Outbound<'a>,
+    credential: &'a BackendCredential,
     negotiate: &Negotiate,
 ) -> (Result<Answer, Error>, Option<Issued>) {
     let issued = Mutex::new(None);
     let sent = {
-        let make = |backend: usize| -> BoxFuture<'_, Result<HeaderValue, Stop>> {
+        let make = |backend: usize, binding: Option<Arc<[u8]>>| -> Making<'_> {
             let issued = &issued;
             Box::pin(async move {
-                let token = negotiate.token(backend).await?;
-                let value = HeaderValue::from_str(&format!("Negotiate {}", token.base64()));
+                let token = negotiate.token(backend, binding.as_deref()).await?;
+                let value = HeaderValue::from_maybe_shared(Bytes::from(token.authorization()));
                 let was_held = token.timings().s4u2proxy.is_none();
                 *issued.lock().unwrap_or_else(PoisonError::into_inner) = Some(Issued {
                     token,
@@ -165,8 +174,9 @@ async fn conclude(
     if negotiate.settings().mutual
         && let Some(value) = &answer.backend_token
     {
-        let token = value.to_str().ok().and_then(|text| text.split_once(' '));
-        let token = token.and_then(|(_, token)| STANDARD.decode(token.trim()).ok());
+        let mut parts = value.as_bytes().splitn(2, |byte| *byte == b' ');
+        let token = parts.nth(1).map(<[u8]>::trim_ascii);
+        let token = token.and_then(|token| STANDARD.decode(token).ok());
         // What is no token proves nothing.
         let token = token.unwrap_or_default();
         issued
@@ -179,10 +189,10 @@ async fn conclude(
 }
 
 impl<'a> Outbound<'a> {
-    fn exchange(&self, credential: &BackendCredential) -> Exchange<'a> {
-        let partition = match credential.negotiate() {
-            Some(negotiate) => Partition::Session(SessionKey {
-                session: *self.session.as_bytes(),
+    fn exchange(&self, credential: &'a BackendCredential) -> Exchange<'a> {
+        let partition = match credential.negotiate().zip(self.session) {
+            Some((negotiate, session)) => Partition::Session(SessionKey {
+                session: *session.as_bytes(),
                 principal: Arc::from(negotiate.principal().as_str()),
             }),
             None => Partition::Anonymous,
@@ -192,6 +202,7 @@ impl<'a> Outbound<'a> {
             target: self.target,
             client: self.client,
             partition,
+            session: self.session.map(|session| *session.as_bytes()),
             identity: credential.headers(),
         }
     }
@@ -202,5 +213,6 @@ fn copy_head(request: &Request<Body>) -> Request<Body> {
     let mut copy = Request::new(body::empty());
     *copy.method_mut() = request.method().clone();
     *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
     copy
 }

@@ -10,29 +10,32 @@ pub mod headers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use moka::sync::Cache;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::authn::Via;
 use crate::kerberos;
 use crate::kerberos::Delegator;
 use crate::kerberos::Kind;
 use crate::kerberos::NegotiateToken;
 use crate::mapping::MappedUser;
+use crate::model::account::Account;
 use crate::model::application::Application;
 use crate::model::application::HeaderSso;
 use crate::model::application::KerberosSso;
 use crate::model::application::Sso as Method;
 use crate::model::application::Wrap;
+use crate::model::claims::Claims;
 use crate::model::clock::Clock;
 use crate::model::names::Principal;
 use crate::model::names::Spn;
 use crate::model::stop::Code;
 use crate::model::stop::Side;
 use crate::model::stop::Stop;
+use crate::route::Anonymous;
 use crate::sso::assertion::Signer;
 
 /// The header that carries the signed assertion.
@@ -45,20 +48,42 @@ pub struct BackendCredential(Form);
 #[derive(Debug)]
 enum Form {
     Nothing,
-    Headers(HeaderMap),
+    Headers(Arc<Made>),
     Negotiate(Negotiate),
 }
 
+/// Identity headers, and what they were made of.
+#[derive(Debug)]
+struct Made {
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// Held so that [`MadeOf`] names nothing else as long as this lives.
+    _of: (Arc<Claims>, Option<Arc<Account>>, Arc<Application>),
+}
+
+/// Where claims, account and application lie in memory.
+///
+/// SECURITY: an address names one value only as long as that value lives, so every entry of the cache
+/// holds what its key names; values that are renewed are new values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct MadeOf {
+    claims: usize,
+    account: usize,
+    app: usize,
+}
+
 impl BackendCredential {
+    /// What goes with a request that needs no person: nothing, whatever the application's sign-on is.
+    #[must_use]
+    pub const fn of_nobody(_: &Anonymous) -> Self {
+        Self(Form::Nothing)
+    }
+
     /// The identity headers; empty where there are none.
     #[must_use]
-    pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         match &self.0 {
-            Form::Headers(headers) => headers
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect(),
-            Form::Nothing | Form::Negotiate(_) => Vec::new(),
+            Form::Headers(made) => &made.headers,
+            Form::Nothing | Form::Negotiate(_) => &[],
         }
     }
 
@@ -81,11 +106,16 @@ pub struct Negotiate {
 }
 
 impl Negotiate {
-    /// A token for the application's `backend`th server.
+    /// A token for the application's `backend`th server, bound to the connection of that `binding`
+    /// (`tls-server-end-point:` and the hash) unless the application says no.
     ///
     /// # Errors
     /// The reason why the KDC gave none.
-    pub async fn token(&self, backend: usize) -> Result<NegotiateToken, Stop> {
+    pub async fn token(
+        &self,
+        backend: usize,
+        binding: Option<&[u8]>,
+    ) -> Result<NegotiateToken, Stop> {
         let spn = self.spn(backend)?;
         let wrap = match self.settings.wrap {
             Wrap::Spnego => kerberos::Wrap::Spnego,
@@ -93,7 +123,12 @@ impl Negotiate {
         };
         let token = self
             .delegator
-            .negotiate(&self.principal, spn, wrap, None)
+            .negotiate(
+                &self.principal,
+                spn,
+                wrap,
+                binding.filter(|_| self.settings.channel_binding),
+            )
             .await;
         let token = token.map_err(|error| fault(&error))?;
         let timings = token.timings();
@@ -153,8 +188,15 @@ pub struct Sso {
     signer: Arc<Signer>,
     issuer: String,
     clock: Clock,
+    /// The headers of warm sessions.
+    made: Cache<MadeOf, Arc<Made>>,
+    /// Signatures: kept by what they say, so that renewed claims that say the same need no new one.
     assertions: Cache<(String, String), HeaderValue>,
 }
+
+// Together half of an assertion's lifetime, so that a backend never gets one about to end.
+const HEADERS_KEPT: Duration = Duration::from_secs(10);
+const ASSERTIONS_KEPT: Duration = Duration::from_secs(20);
 
 impl Sso {
     /// `issuer` is the `iss` of assertions: the sign-in host's address.
@@ -165,10 +207,13 @@ impl Sso {
             signer: Arc::new(signer),
             issuer,
             clock,
-            // Half of an assertion's lifetime, so that a backend never gets one about to end.
+            made: Cache::builder()
+                .max_capacity(100_000)
+                .time_to_live(HEADERS_KEPT)
+                .build(),
             assertions: Cache::builder()
                 .max_capacity(10_000)
-                .time_to_live(Duration::from_secs(30))
+                .time_to_live(ASSERTIONS_KEPT)
                 .build(),
         }
     }
@@ -180,7 +225,7 @@ impl Sso {
     pub fn credential(
         &self,
         user: &MappedUser,
-        app: &Application,
+        app: &Arc<Application>,
     ) -> Result<BackendCredential, Stop> {
         let form = match &app.sso {
             Method::None => Form::Nothing,
@@ -226,14 +271,42 @@ impl Sso {
     fn headers(
         &self,
         user: &MappedUser,
-        app: &Application,
+        app: &Arc<Application>,
         settings: &HeaderSso,
-    ) -> Result<HeaderMap, Stop> {
+    ) -> Result<Arc<Made>, Stop> {
+        let person = user.user().user();
+        let of = (
+            person.shared_claims(),
+            user.shared_account(),
+            Arc::clone(app),
+        );
+        let key = MadeOf {
+            claims: Arc::as_ptr(&of.0).addr(),
+            account: of
+                .1
+                .as_ref()
+                .map_or(0, |account| Arc::as_ptr(account).addr()),
+            app: Arc::as_ptr(app).addr(),
+        };
+        if let Some(made) = self.made.get(&key) {
+            return Ok(made);
+        }
         let mut headers = headers::identity(settings, user.claims(), user.account());
         if settings.assertion {
             headers.insert(ASSERTION, self.assertion(user, app)?);
         }
-        Ok(headers)
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()));
+        let made = Arc::new(Made {
+            headers: headers.collect(),
+            _of: of,
+        });
+        // A bearer token's claims are new with each request: nothing would ever find them again.
+        if matches!(person.via(), Via::Session { .. }) {
+            self.made.insert(key, Arc::clone(&made));
+        }
+        Ok(made)
     }
 
     fn assertion(&self, user: &MappedUser, app: &Application) -> Result<HeaderValue, Stop> {

@@ -7,6 +7,8 @@ use super::records::AccountLink;
 use super::records::EndReason;
 use super::records::HandOver;
 use super::records::IdHash;
+use super::records::KeepLimits;
+use super::records::KeptForm;
 use super::records::Lease;
 use super::records::Login;
 use super::records::Pending;
@@ -324,11 +326,53 @@ async fn the_sweep_takes_the_dead_only(store: Arc<dyn Store>) {
     store.ping().await.unwrap();
 }
 
+async fn forms_are_kept_for_a_while_and_taken_once(store: Arc<dyn Store>) {
+    let limits = KeepLimits {
+        per_person: 2,
+        overall: 100,
+        now: 5,
+    };
+    let form = |name: &str, oid: u128, expires: i64| KeptForm {
+        hash: IdHash::of(name),
+        person: claims(oid).person,
+        app: "wiki".to_owned(),
+        target: "/orders?n=7".to_owned(),
+        content: "v1.k.0123456789".to_owned(),
+        expires,
+    };
+    let hash = IdHash::of;
+    for (name, oid, expires) in [("a", 70, 10), ("b", 70, 20), ("c", 70, 30), ("d", 71, 10)] {
+        let kept = store.keep_form(&form(name, oid, expires), limits).await;
+        assert!(kept.unwrap(), "{name}");
+    }
+    assert_eq!(
+        store.take_form(&hash("a"), 6).await.unwrap(),
+        None,
+        "dropped for c"
+    );
+    let taken = store.take_form(&hash("b"), 6).await.unwrap();
+    assert_eq!(taken, Some(form("b", 70, 20)));
+    assert_eq!(store.take_form(&hash("b"), 6).await.unwrap(), None, "twice");
+    assert_eq!(store.take_form(&hash("d"), 10).await.unwrap(), None, "late");
+
+    let tight = KeepLimits {
+        overall: 29,
+        ..limits
+    };
+    assert!(!store.keep_form(&form("e", 72, 40), tight).await.unwrap());
+    let later = KeepLimits { now: 30, ..tight };
+    assert!(
+        store.keep_form(&form("e", 72, 40), later).await.unwrap(),
+        "c expired"
+    );
+}
+
 async fn every_promise_on(store: Arc<dyn Store>) {
     sign_ins_and_sessions(Arc::clone(&store)).await;
     one_use_secrets(Arc::clone(&store)).await;
     pending_sign_ins_are_bounded(Arc::clone(&store)).await;
     links_and_leases(Arc::clone(&store)).await;
+    forms_are_kept_for_a_while_and_taken_once(Arc::clone(&store)).await;
     the_sweep_takes_the_dead_only(store).await;
 }
 

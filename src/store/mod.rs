@@ -29,6 +29,8 @@ use records::EndReason;
 use records::Ended;
 use records::HandOver;
 use records::IdHash;
+use records::KeepLimits;
+use records::KeptForm;
 use records::Lease;
 use records::Login;
 use records::Pending;
@@ -91,6 +93,11 @@ pub trait Store: Send + Sync + Debug {
     fn add_hand_over<'a>(&'a self, hand_over: &'a HandOver) -> Answer<'a, ()>;
     /// Takes a hand-over code, once.
     fn take_hand_over<'a>(&'a self, hash: &'a IdHash, now: i64) -> Answer<'a, Option<HandOver>>;
+
+    /// Keeps a form; false when there is no room for it.
+    fn keep_form<'a>(&'a self, form: &'a KeptForm, limits: KeepLimits) -> Answer<'a, bool>;
+    /// Takes a kept form, once.
+    fn take_form<'a>(&'a self, hash: &'a IdHash, now: i64) -> Answer<'a, Option<KeptForm>>;
 
     /// The account remembered for a person.
     fn account_link(&self, person: PersonId) -> Answer<'_, Option<AccountLink>>;

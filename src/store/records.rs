@@ -226,6 +226,34 @@ pub struct HandOver {
     pub expires: i64,
 }
 
+/// A form that came after its session had ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptForm {
+    /// Of the id in the browser's cookie.
+    pub hash: IdHash,
+    /// Who filled it in.
+    pub person: PersonId,
+    /// The application it is for.
+    pub app: String,
+    /// Path and query it was sent to.
+    pub target: String,
+    /// Method, headers and body; sealed.
+    pub content: String,
+    /// When it is forgotten.
+    pub expires: i64,
+}
+
+/// How many forms are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepLimits {
+    /// Of one person; the oldest is dropped for a new one.
+    pub per_person: u32,
+    /// Bytes of sealed content in all; beyond it nothing more is kept.
+    pub overall: u64,
+    /// Expired ones make room first.
+    pub now: i64,
+}
+
 /// A person's account on premises, remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountLink {

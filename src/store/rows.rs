@@ -8,6 +8,7 @@ use super::records::AccountLink;
 use super::records::EndReason;
 use super::records::HandOver;
 use super::records::IdHash;
+use super::records::KeptForm;
 use super::records::Login;
 use super::records::Pending;
 use super::records::Session;
@@ -147,6 +148,19 @@ pub(super) fn hand_over(row: &SqliteRow) -> Result<HandOver, Unreadable> {
         hash: columns.hash("hash")?,
         sign_in: columns.parsed("sign_in")?,
         pending: columns.hash("pending")?,
+        expires: columns.get("expires")?,
+    })
+}
+
+pub(super) fn kept_form(row: &SqliteRow) -> Result<KeptForm, Unreadable> {
+    let record = "kept form";
+    let columns = Columns { row, record };
+    Ok(KeptForm {
+        hash: columns.hash("hash")?,
+        person: columns.person()?,
+        app: columns.get("app")?,
+        target: columns.get("target")?,
+        content: columns.get("content")?,
         expires: columns.get("expires")?,
     })
 }

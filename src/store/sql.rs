@@ -59,6 +59,19 @@ pub(super) const ADD_HAND_OVER: &str =
 pub(super) const TAKE_HAND_OVER: &str =
     "DELETE FROM hand_over WHERE hash = $1 RETURNING hash, sign_in, pending, expires";
 
+pub(super) const KEPT_BYTES: &str = "SELECT COALESCE(SUM(LENGTH(content)), 0) FROM kept_form";
+
+pub(super) const DROP_EXPIRED_FORMS: &str = "DELETE FROM kept_form WHERE expires <= $1";
+
+pub(super) const DROP_OLDEST_FORMS: &str = "DELETE FROM kept_form WHERE hash IN \
+(SELECT hash FROM kept_form WHERE tid = $1 AND oid = $2 ORDER BY expires DESC LIMIT 1000 OFFSET $3)";
+
+pub(super) const KEEP_FORM: &str = "INSERT INTO kept_form (hash, tid, oid, app, target, content, expires) \
+VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+pub(super) const TAKE_FORM: &str = "DELETE FROM kept_form WHERE hash = $1 \
+RETURNING hash, tid, oid, app, target, content, expires";
+
 pub(super) const ACCOUNT_LINK: &str =
     "SELECT tid, oid, sid, guid, dn, dc, created FROM account_link WHERE tid = $1 AND oid = $2";
 
@@ -75,7 +88,8 @@ WHERE lease.until <= $4 OR lease.holder = excluded.holder";
 pub(super) const GIVE_LEASE_BACK: &str = "DELETE FROM lease WHERE name = $1 AND holder = $2";
 
 /// Each takes the time before which a record is expired, and the batch.
-pub(super) const SWEEP: [&str; 6] = [
+pub(super) const SWEEP: [&str; 7] = [
+    "DELETE FROM kept_form WHERE hash IN (SELECT hash FROM kept_form WHERE expires <= $1 LIMIT $2)",
     "DELETE FROM session WHERE hash IN \
      (SELECT hash FROM session WHERE idle_until <= $1 OR expires <= $1 LIMIT $2)",
     "DELETE FROM hand_over WHERE hash IN (SELECT hash FROM hand_over WHERE expires <= $1 LIMIT $2)",

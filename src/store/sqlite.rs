@@ -28,6 +28,8 @@ use super::records::EndReason;
 use super::records::Ended;
 use super::records::HandOver;
 use super::records::IdHash;
+use super::records::KeepLimits;
+use super::records::KeptForm;
 use super::records::Lease;
 use super::records::Login;
 use super::records::Pending;
@@ -271,6 +273,43 @@ impl SqliteStore {
         work.commit().await.map_err(|e| self.failed(&e))
     }
 
+    async fn put_form(&self, form: &KeptForm, limits: KeepLimits) -> Result<bool, Error> {
+        let mut work = self.begin().await?;
+        sqlx::query(sql::DROP_EXPIRED_FORMS)
+            .bind(limits.now)
+            .execute(&mut *work)
+            .await
+            .map_err(|e| self.failed(&e))?;
+        sqlx::query(sql::DROP_OLDEST_FORMS)
+            .bind(form.person.tid.to_string())
+            .bind(form.person.oid.to_string())
+            .bind(limits.per_person.saturating_sub(1))
+            .execute(&mut *work)
+            .await
+            .map_err(|e| self.failed(&e))?;
+        let kept: i64 = sqlx::query_scalar(sql::KEPT_BYTES)
+            .fetch_one(&mut *work)
+            .await
+            .map_err(|e| self.failed(&e))?;
+        let wanted = u64::try_from(kept).unwrap_or(u64::MAX);
+        if wanted.saturating_add(form.content.len() as u64) > limits.overall {
+            return Ok(false);
+        }
+        sqlx::query(sql::KEEP_FORM)
+            .bind(form.hash.as_bytes())
+            .bind(form.person.tid.to_string())
+            .bind(form.person.oid.to_string())
+            .bind(&form.app)
+            .bind(&form.target)
+            .bind(&form.content)
+            .bind(form.expires)
+            .execute(&mut *work)
+            .await
+            .map_err(|e| self.failed(&e))?;
+        work.commit().await.map_err(|e| self.failed(&e))?;
+        Ok(true)
+    }
+
     async fn run<'q>(
         &self,
         query: sqlx::query::Query<'q, Sqlite, sqlx::sqlite::SqliteArguments>,
@@ -450,6 +489,19 @@ impl Store for SqliteStore {
             let row = self.one(&self.write, query).await?;
             let taken = self.read_as(row.as_ref(), rows::hand_over)?;
             Ok(taken.filter(|hand_over| hand_over.expires > now))
+        })
+    }
+
+    fn keep_form<'a>(&'a self, form: &'a KeptForm, limits: KeepLimits) -> Answer<'a, bool> {
+        Box::pin(self.put_form(form, limits))
+    }
+
+    fn take_form<'a>(&'a self, hash: &'a IdHash, now: i64) -> Answer<'a, Option<KeptForm>> {
+        Box::pin(async move {
+            let query = sqlx::query(sql::TAKE_FORM).bind(hash.as_bytes());
+            let row = self.one(&self.write, query).await?;
+            let taken = self.read_as(row.as_ref(), rows::kept_form)?;
+            Ok(taken.filter(|form| form.expires > now))
         })
     }
 

@@ -76,6 +76,8 @@ enum Command {
     Soak(soak::Args),
     /// The figures of a running demo: first visit by step, warm requests, memory.
     Measure(measure::Args),
+    /// What one warm Negotiate token costs, made here and by GSS-API; of a running lab.
+    Token(measure::token::Args),
     /// What `up` starts in the background.
     #[command(hide = true)]
     Keep(Wanted),
@@ -101,6 +103,7 @@ fn run(command: Command) -> Result<ExitCode, Trouble> {
         Command::Echo(args) => ended(echo::run(args)),
         Command::Soak(args) => in_runtime(told(soak::run(args))),
         Command::Measure(args) => in_runtime(told(measure::run(args))),
+        Command::Token(args) => in_runtime(told(measure::token::run(args))),
         Command::Keep(wanted) => in_runtime(up::keep(wanted)),
     }
 }

@@ -144,6 +144,10 @@ impl Visitor {
             request = request.form(form);
         }
         let response = request.send().await?;
+        self.answer(url, response).await
+    }
+
+    async fn answer(&mut self, url: &Url, response: reqwest::Response) -> reqwest::Result<Answer> {
         let status = response.status();
         let headers = response.headers().clone();
         self.keep_cookies(url, &headers);
@@ -154,6 +158,13 @@ impl Visitor {
             headers,
             body,
         })
+    }
+
+    /// The answer from `url` to a request made with [`Self::request`]; its cookies are kept.
+    pub async fn take(&mut self, url: &Url, response: reqwest::Response) -> Answer {
+        self.answer(url, response)
+            .await
+            .expect("the answer can be read")
     }
 
     /// A bare request of the visitor's client, with the cookies for `url`: for what `once` cannot do.

@@ -78,9 +78,9 @@ async fn posts(visitor: &Visitor, gateway: &Gateway, app: &str, name: &str) {
 async fn tickets_in_every_form_are_understood() {
     // Applications by the lines of their [sso.kerberos].
     let forms: [(&str, &[&str]); 4] = [
-        ("preemptive and SPNEGO", &["send = \"preemptive\""]),
+        ("each request and SPNEGO", &["send = \"each-request\""]),
         ("on challenge", &["send = \"on-challenge\""]),
-        ("raw", &["send = \"preemptive\"", "wrap = \"raw\""]),
+        ("raw", &["send = \"each-request\"", "wrap = \"raw\""]),
         (
             "raw, on challenge, SPN by template",
             &[

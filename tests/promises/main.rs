@@ -13,7 +13,9 @@
     reason = "a test may stop at the first surprise, says why, and reads as one story"
 )]
 
+mod a_form_outlives_its_session;
 mod a_sign_in_belongs_to_one_browser;
+mod a_stop_is_orderly;
 mod alone;
 mod api_clients_bring_tokens;
 mod backend_answers_are_made_ours;
@@ -21,6 +23,7 @@ mod background_requests_get_json;
 #[allow(dead_code, reason = "not every method is used by a promise yet")]
 #[path = "../lab/browser.rs"]
 mod browser;
+mod configuration_changes_without_a_restart;
 mod delegation_remembers_and_forgets;
 mod delegation_says_why_not;
 mod delegation_speaks_as_the_person;
@@ -29,6 +32,7 @@ mod directory;
 mod directory_is_asked_safely;
 mod doctor_names_the_cause;
 mod everybody_is_who_they_are;
+mod extended_protection_is_met;
 mod forged_identity_headers_never_arrive;
 mod groups_follow_the_token;
 mod guest_opens_intranet_in_browser;
@@ -38,6 +42,7 @@ mod http_that_could_be_read_in_two_ways_is_refused;
 mod identities_never_mix;
 mod issuer_troubles;
 mod iwa_in_all_its_forms;
+mod iwa_tokens_are_cheap_and_the_same;
 mod kerberos_troubles_have_names;
 mod lab;
 mod large_bodies_stream_through;
@@ -50,7 +55,10 @@ mod overage_asks_graph;
 mod predecessors_accounts_are_adopted;
 mod relay;
 mod restart_and_stop;
+mod sockets;
+mod sockets_come_from_systemd;
 mod store_troubles;
+mod streams_stay_streams;
 mod the_gateway_never_appears_as_itself;
 mod two_gateways_make_one_account;
 #[path = "../lab/visitor.rs"]
@@ -58,5 +66,8 @@ mod two_gateways_make_one_account;
 mod visitor;
 mod walk;
 mod who_comes_from_where_is_known;
+mod websockets_end_with_the_session;
+mod websockets_work_signed_in;
+mod what_is_open_shows_nobody;
 mod who_leaves_loses_access;
 mod wire;

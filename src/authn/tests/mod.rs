@@ -13,9 +13,6 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::*;
-use crate::model::application::Access;
-use crate::model::application::Limits;
-use crate::model::application::Sso;
 use crate::model::secret::Secret;
 use crate::oidc::test_issuer::NOW;
 use crate::oidc::test_issuer::TestIssuer;
@@ -79,22 +76,7 @@ fn app(name: &str) -> Application {
         host: host.parse().unwrap(),
         prefix: "/".to_owned(),
         published_url: format!("https://{host}:8443/").parse().unwrap(),
-        backends: Vec::new(),
-        owner: None,
-        keep_host: false,
-        access: Access::default(),
-        sso: Sso::None,
-        limits: Limits {
-            connect: Duration::from_secs(1),
-            first_byte: Duration::from_secs(1),
-            idle: Duration::from_secs(1),
-            total: None,
-            min_rate: 0,
-            max_body: 0,
-        },
-        addresses: crate::model::addresses::Addresses::default(),
-        rates: crate::model::rates::Rates::default(),
-        bearer_audiences: Vec::new(),
+        ..Application::sample()
     }
 }
 

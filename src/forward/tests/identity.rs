@@ -31,7 +31,7 @@ async fn person(
     forwarder: Arc<Forwarder>,
     compared: Arc<AtomicUsize>,
 ) {
-    let credential = move |_| async move { Ok(token(&format!("user{number}"))) }.boxed();
+    let credential = move |_, _| async move { Ok(token(&format!("user{number}"))) }.boxed();
     let (session, credential) = (session(number), &credential);
     let ask = |uri: &'static str| {
         send(
@@ -70,7 +70,7 @@ async fn nobody_gets_somebody_elses_connection() {
     let (address, seen) = connection_bound().await;
     let application = application(
         &[&format!("http://{address}/")],
-        kerberos(SendToken::Preemptive),
+        kerberos(SendToken::EachRequest),
     );
     let (application, forwarder) = (Arc::new(application), Arc::new(forwarder()));
     let compared = Arc::new(AtomicUsize::new(0));
@@ -102,12 +102,12 @@ async fn a_shared_partition_would_mix_people_up() {
     let (address, _) = connection_bound().await;
     let application = application(
         &[&format!("http://{address}/")],
-        kerberos(SendToken::Preemptive),
+        kerberos(SendToken::EachRequest),
     );
     let forwarder = forwarder();
     let mut mixed = false;
     for name in ["one", "two", "two", "two"] {
-        let credential = move |_| async move { Ok(token(name)) }.boxed();
+        let credential = move |_, _| async move { Ok(token(name)) }.boxed();
         let answer = send(
             &forwarder,
             &application,
@@ -156,11 +156,11 @@ async fn connections_are_used_again_and_end_with_their_session() {
     let (address, seen) = backend(|_, _| Response::new(full("x"))).await;
     let application = application(
         &[&format!("http://{address}/")],
-        kerberos(SendToken::Preemptive),
+        kerberos(SendToken::EachRequest),
     );
     let forwarder = forwarder();
     let ask = async |number| {
-        let credential = |_| async { Ok(token("x")) }.boxed();
+        let credential = |_, _| async { Ok(token("x")) }.boxed();
         let answer = send(
             &forwarder,
             &application,
@@ -184,7 +184,7 @@ async fn connections_are_used_again_and_end_with_their_session() {
     ask(1).await;
     assert_eq!(connections(&seen), 3);
     // A connection in use when its session ends is not kept.
-    let credential = |_| async { Ok(token("x")) }.boxed();
+    let credential = |_, _| async { Ok(token("x")) }.boxed();
     let answer = send(
         &forwarder,
         &application,

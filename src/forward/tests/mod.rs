@@ -25,7 +25,6 @@ use crate::forward::pool::SessionKey;
 use crate::listener;
 use crate::listener::body::BodyCut;
 use crate::listener::body::LimitedBody;
-use crate::model::application::Access;
 use crate::model::application::Backend;
 use crate::model::application::KerberosSso;
 use crate::model::application::Wrap;
@@ -35,6 +34,7 @@ use crate::model::body::full;
 use crate::model::stop::Code;
 
 mod identity;
+mod send;
 
 /// Requests, each with the number of the connection it came on. Numbers, not client ports: the kernel
 /// gives a port out again soon after its connection has gone.
@@ -83,10 +83,6 @@ where
 fn application(backends: &[&str], sso: Sso) -> Application {
     let published_url = Url::parse("https://wiki.example.com:8443/w/").unwrap();
     Application {
-        id: "wiki".parse().unwrap(),
-        owner: None,
-        name: String::from("Wiki"),
-        host: "wiki.example.com".parse().unwrap(),
         prefix: String::from("/w/"),
         published_url,
         backends: backends
@@ -96,20 +92,8 @@ fn application(backends: &[&str], sso: Sso) -> Application {
                 address: None,
             })
             .collect(),
-        keep_host: false,
-        access: Access::default(),
         sso,
-        limits: crate::model::application::Limits {
-            connect: Duration::from_secs(5),
-            first_byte: Duration::from_secs(5),
-            idle: Duration::from_secs(5),
-            total: None,
-            min_rate: 0,
-            max_body: 0,
-        },
-        addresses: crate::model::addresses::Addresses::default(),
-        rates: crate::model::rates::Rates::default(),
-        bearer_audiences: Vec::new(),
+        ..Application::sample()
     }
 }
 
@@ -119,6 +103,7 @@ const fn kerberos(send: SendToken) -> Sso {
         send,
         wrap: Wrap::Spnego,
         mutual: false,
+        channel_binding: true,
     })
 }
 
@@ -146,11 +131,12 @@ async fn send(
 ) -> Result<Answer, Error> {
     let target = Target::parse(request.uri()).unwrap();
     let exchange = Exchange {
+        session: None,
         application,
         target: &target,
         client: "192.0.2.7".parse().unwrap(),
         partition,
-        identity: Vec::new(),
+        identity: &[],
     };
     forwarder.send(exchange, credential, request).await
 }
@@ -366,13 +352,13 @@ async fn tokens_are_sent_when_they_should_be() {
     let (address, seen) = challenging().await;
     let forwarder = forwarder();
     let made = AtomicUsize::new(0);
-    let credential = |_| {
+    let credential = |_, _| {
         made.fetch_add(1, Ordering::Relaxed);
         async { Ok(token("good")) }.boxed()
     };
     let post = || Request::post("/w/").body(full("body")).unwrap();
     for (mode, request, requests) in [
-        (SendToken::Preemptive, get("/w/"), 1),
+        (SendToken::EachRequest, get("/w/"), 1),
         (SendToken::OnChallenge, get("/w/"), 2),
         (SendToken::OnChallenge, post(), 1),
     ] {
@@ -402,8 +388,8 @@ async fn tokens_are_sent_when_they_should_be() {
 async fn a_refused_ticket_is_told_and_not_sent_again() {
     let (address, seen) = challenging().await;
     let forwarder = forwarder();
-    let credential = |_| async { Ok(token("bad")) }.boxed();
-    for (mode, requests) in [(SendToken::Preemptive, 1), (SendToken::OnChallenge, 2)] {
+    let credential = |_, _| async { Ok(token("bad")) }.boxed();
+    for (mode, requests) in [(SendToken::EachRequest, 1), (SendToken::OnChallenge, 2)] {
         seen.lock().unwrap().clear();
         let application = application(&[&format!("http://{address}/")], kerberos(mode));
         let answer = send(
@@ -419,10 +405,10 @@ async fn a_refused_ticket_is_told_and_not_sent_again() {
     }
     // No credential, nothing sent.
     seen.lock().unwrap().clear();
-    let credential = |_| async { Err(Stop::deny(Code::DelegationRefused, "no")) }.boxed();
+    let credential = |_, _| async { Err(Stop::deny(Code::DelegationRefused, "no")) }.boxed();
     let application = application(
         &[&format!("http://{address}/")],
-        kerberos(SendToken::Preemptive),
+        kerberos(SendToken::EachRequest),
     );
     let answer = send(
         &forwarder,
@@ -456,11 +442,12 @@ async fn the_backend_gets_what_was_authorized_and_who_came() {
         .unwrap();
     let target = target(&request.uri().to_string());
     let exchange = Exchange {
+        session: None,
         application: &application,
         target: &target,
         client: "192.0.2.7".parse().unwrap(),
         partition: Partition::Anonymous,
-        identity: vec![(
+        identity: &[(
             HeaderName::from_static("x-user"),
             HeaderValue::try_from(&long).unwrap(),
         )],

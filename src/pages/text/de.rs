@@ -42,7 +42,7 @@ pub(super) const WORDS: Words = Words {
     form_not_sent: say(
         "Ihr Formular wurde nicht gesendet",
         "Ihre Anmeldung war abgelaufen, bevor das Formular gesendet wurde. Es wurde nichts gespeichert oder geändert.",
-        "Gehen Sie im Browser zurück: Ihre Eingaben sind oft noch vorhanden und lassen sich kopieren. Melden Sie sich dann erneut an und senden Sie das Formular noch einmal.",
+        "Ihre Eingaben sind noch in diesem Tab. Melden Sie sich mit der Schaltfläche unten in einem neuen Tab an. Kehren Sie dann hierher zurück und laden Sie die Seite neu: Ihr Browser fragt, ob das Formular noch einmal gesendet werden soll. Bestätigen Sie das.",
     ),
 };
 
@@ -94,6 +94,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Zu Ihrer Sicherheit gilt eine Anmeldung nur für begrenzte Zeit.",
             "Melden Sie sich erneut an. Danach können Sie fortfahren.",
         ),
+        Topic::FormOfAnother => say(
+            "Dieses Formular gehört jemand anderem",
+            "Das wartende Formular hatte eine andere Person ausgefüllt. Es wurde deshalb nicht gesendet.",
+            "Öffnen Sie die Anwendung erneut und füllen Sie das Formular selbst aus.",
+        ),
         Topic::SignedOut => say(
             "Sie sind abgemeldet",
             "Sie haben sich abgemeldet, oder Ihre Anmeldung wurde beendet.",
@@ -143,6 +148,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Zurzeit ist sehr viel los",
             "Ihre Anfrage konnte gerade nicht bearbeitet werden.",
             "Bitte warten Sie einen Augenblick und versuchen Sie es erneut.",
+        ),
+        Topic::Maintenance => say(
+            "An dieser Anwendung wird gearbeitet",
+            "Sie ist wegen Wartungsarbeiten eine Zeit lang geschlossen. Mit Ihrem Zugang ist alles in Ordnung.",
+            "Bitte kommen Sie später wieder.",
         ),
         Topic::NoAccess => say(
             "Sie haben keinen Zugang zu dieser Anwendung",

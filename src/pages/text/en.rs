@@ -42,7 +42,7 @@ pub(super) const WORDS: Words = Words {
     form_not_sent: say(
         "Your form was not sent",
         "Your sign-in had ended before the form was sent. Nothing has been saved or changed.",
-        "Go back in your browser: your entries are often still there, and you can copy them. Then sign in again and send the form once more.",
+        "Your entries are still in this tab. Sign in in a new tab with the button below. Then come back to this tab and reload it: your browser asks whether to send the form again. Say yes.",
     ),
 };
 
@@ -94,6 +94,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "For your security, a sign-in lasts only for a limited time.",
             "Sign in again. You can then go on.",
         ),
+        Topic::FormOfAnother => say(
+            "This form belongs to somebody else",
+            "Somebody else had filled in the form that was waiting here, so it was not sent.",
+            "Open the application again and fill in the form yourself.",
+        ),
         Topic::SignedOut => say(
             "You are signed out",
             "You signed out, or your sign-in was ended for you.",
@@ -143,6 +148,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "There is too much going on at the moment",
             "Your request could not be handled right now.",
             "Please wait a moment and try again.",
+        ),
+        Topic::Maintenance => say(
+            "This application is being worked on",
+            "It is closed for a while so that it can be maintained. Nothing is wrong with your access.",
+            "Please come back later.",
         ),
         Topic::NoAccess => say(
             "You do not have access to this application",

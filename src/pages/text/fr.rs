@@ -42,7 +42,7 @@ pub(super) const WORDS: Words = Words {
     form_not_sent: say(
         "Votre formulaire n’a pas été envoyé",
         "Votre connexion avait expiré avant l’envoi du formulaire. Rien n’a été enregistré ni modifié.",
-        "Revenez en arrière dans votre navigateur : vos saisies y sont souvent encore et vous pouvez les copier. Connectez-vous ensuite de nouveau et renvoyez le formulaire.",
+        "Vos saisies sont encore dans cet onglet. Connectez-vous dans un nouvel onglet avec le bouton ci-dessous. Revenez ensuite ici et rechargez la page : votre navigateur demande s’il faut renvoyer le formulaire. Acceptez.",
     ),
 };
 
@@ -94,6 +94,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Pour votre sécurité, une connexion n’est valable que pour une durée limitée.",
             "Connectez-vous de nouveau pour continuer.",
         ),
+        Topic::FormOfAnother => say(
+            "Ce formulaire appartient à quelqu’un d’autre",
+            "Une autre personne avait rempli le formulaire en attente. Il n’a donc pas été envoyé.",
+            "Ouvrez de nouveau l’application et remplissez le formulaire vous-même.",
+        ),
         Topic::SignedOut => say(
             "Vous êtes déconnecté",
             "Vous vous êtes déconnecté, ou votre connexion a été fermée.",
@@ -143,6 +148,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Le service est très sollicité en ce moment",
             "Votre demande n’a pas pu être traitée pour l’instant.",
             "Veuillez patienter un instant, puis réessayer.",
+        ),
+        Topic::Maintenance => say(
+            "Cette application est en maintenance",
+            "Elle est fermée pour un moment en raison de travaux. Votre accès n’est pas en cause.",
+            "Veuillez revenir plus tard.",
         ),
         Topic::NoAccess => say(
             "Vous n’avez pas accès à cette application",

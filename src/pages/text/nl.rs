@@ -42,7 +42,7 @@ pub(super) const WORDS: Words = Words {
     form_not_sent: say(
         "Uw formulier is niet verzonden",
         "Uw aanmelding was verlopen voordat het formulier werd verzonden. Er is niets opgeslagen of gewijzigd.",
-        "Ga in uw browser terug: vaak staan uw gegevens er nog en kunt u ze kopiëren. Meld u daarna opnieuw aan en verzend het formulier nog een keer.",
+        "Uw gegevens staan nog in dit tabblad. Meld u met de knop hieronder aan in een nieuw tabblad. Kom daarna hier terug en laad de pagina opnieuw: uw browser vraagt of het formulier nog een keer moet worden verzonden. Bevestig dat.",
     ),
 };
 
@@ -94,6 +94,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Voor uw veiligheid is een aanmelding maar beperkte tijd geldig.",
             "Meld u opnieuw aan. Daarna kunt u verdergaan.",
         ),
+        Topic::FormOfAnother => say(
+            "Dit formulier is van iemand anders",
+            "Iemand anders had het wachtende formulier ingevuld. Het is daarom niet verzonden.",
+            "Open de toepassing opnieuw en vul het formulier zelf in.",
+        ),
         Topic::SignedOut => say(
             "U bent afgemeld",
             "U heeft zich afgemeld, of uw aanmelding is beëindigd.",
@@ -143,6 +148,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Het is op dit moment erg druk",
             "Uw verzoek kon nu niet worden behandeld.",
             "Wacht een ogenblik en probeer het opnieuw.",
+        ),
+        Topic::Maintenance => say(
+            "Aan deze applicatie wordt gewerkt",
+            "Ze is vanwege onderhoud een tijdje gesloten. Met uw toegang is niets mis.",
+            "Kom later terug.",
         ),
         Topic::NoAccess => say(
             "U heeft geen toegang tot deze toepassing",

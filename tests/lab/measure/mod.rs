@@ -9,11 +9,13 @@
 //! | `first_visit.rs` | new guests, one after the other, by the gateway's own records |
 //! | `kvno.rs` | the same delegation by MIT's own tool |
 //! | `warm.rs` | processor time and requests a second with everything held |
+//! | `token.rs` | one warm Negotiate token, both ways it can be made |
 //! | `median.rs` | the middle of several rounds |
 
 pub mod first_visit;
 pub mod kvno;
 pub mod median;
+pub mod token;
 pub mod warm;
 
 use std::fs;

@@ -1,8 +1,11 @@
 //! What the gateway says about itself: diagnostics, one access line a request, audit events.
 //!
 //! Three `tracing` targets, all JSON lines: `kerbgate…` (diagnostics), `access` (one line a request) and
-//! `audit` (who did what as whom). Nothing here ever sees a token, a ticket or a cookie: the fields are
+//! `audit` (who did what as whom). Access lines are written by [`lines`], the others by `tracing`. Nothing here ever sees a token, a ticket or a cookie: the fields are
 //! typed, and no field's type can hold one.
+
+mod lines;
+pub mod metrics;
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -10,13 +13,19 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use serde::Serialize;
+use time::OffsetDateTime;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use lines::Lines;
+pub use lines::Writer;
 
 /// Why logging could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +38,9 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// The system gives no thread to write with.
+    #[error("no thread for access lines: {0}")]
+    Thread(io::Error),
     /// `log.filter` is no filter.
     #[error(
         "log.filter {filter:?} is not a filter such as \"info\" or \"kerbgate=debug,info\": {problem}"
@@ -43,37 +55,50 @@ pub enum Error {
 
 /// Starts logging: diagnostics to standard error, access and audit lines to `file` or standard output.
 ///
+/// Access lines are written as long as the returned value lives; dropping it writes the last ones.
+///
 /// # Errors
 /// The file cannot be opened, or the filter is none.
-pub fn start(filter: &str, file: Option<&Path>) -> Result<(), Error> {
+pub fn start(filter: &str, file: Option<&Path>) -> Result<Writer, Error> {
     let diagnostics = EnvFilter::try_new(filter).map_err(|problem| Error::Filter {
         filter: filter.to_owned(),
         problem: problem.to_string(),
     })?;
-    let record = |meta: &tracing::Metadata<'_>| matches!(meta.target(), "access" | "audit");
-    let records = match file {
+    let audit = |meta: &tracing::Metadata<'_>| meta.target() == "audit";
+    let (records, started) = match file {
         Some(path) => {
-            let file = append(path).map_err(|source| Error::File {
+            let unusable = |source| Error::File {
                 path: path.display().to_string(),
                 source,
-            })?;
-            json().with_writer(Arc::new(file)).boxed()
+            };
+            let file = append(path).map_err(unusable)?;
+            let started = file.try_clone().and_then(Lines::start).map_err(unusable)?;
+            (json().with_writer(Arc::new(file)).boxed(), started)
         }
-        None => json().with_writer(io::stdout).boxed(),
+        None => {
+            let started = Lines::start(io::stdout()).map_err(Error::Thread)?;
+            (json().with_writer(io::stdout).boxed(), started)
+        }
     };
     tracing_subscriber::registry()
-        .with(records.with_filter(tracing_subscriber::filter::filter_fn(record)))
+        .with(records.with_filter(tracing_subscriber::filter::filter_fn(audit)))
         .with(
             json()
                 .with_writer(io::stderr)
                 .with_filter(diagnostics)
                 .with_filter(tracing_subscriber::filter::filter_fn(move |meta| {
-                    !record(meta)
+                    !audit(meta)
                 })),
         )
         .init();
-    Ok(())
+    let (lines, writer) = started;
+    // `init` above panics at a second start, so this is the first.
+    drop(ACCESS.set(lines));
+    Ok(writer)
 }
+
+/// Where access lines go, once logging has begun: as global as the logger is.
+static ACCESS: OnceLock<Arc<Lines>> = OnceLock::new();
 
 fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new()
@@ -164,31 +189,66 @@ impl Rooms {
 impl Access {
     /// Writes the line.
     pub fn write(&self) {
-        tracing::info!(
+        metrics::metrics().served(self);
+        let Some(lines) = ACCESS.get() else {
+            return;
+        };
+        lines.add(&Line {
+            timestamp: lines::timestamp(OffsetDateTime::now_utc()),
+            level: "INFO",
+            request_id: &self.request_id,
+            client: &self.client,
+            host: &self.host,
+            method: &self.method,
+            path: &self.path,
+            protocol: &self.protocol,
+            status: self.status,
+            bytes: self.bytes,
+            head_us: micros(self.head),
+            total_us: micros(self.total),
+            authn_us: micros(self.rooms.authn),
+            authz_us: micros(self.rooms.authz),
+            mapping_us: micros(self.rooms.mapping),
+            forward_us: micros(self.rooms.forward),
+            application: &self.application,
+            person: &self.person,
+            principal: &self.principal,
+            end: self.end,
+            why: self.why,
+            side: &self.side,
+            detail: &self.detail,
             target: "access",
-            request_id = self.request_id,
-            client = self.client,
-            host = self.host,
-            method = self.method,
-            path = self.path,
-            protocol = self.protocol,
-            status = self.status,
-            bytes = self.bytes,
-            head_us = micros(self.head),
-            total_us = micros(self.total),
-            authn_us = micros(self.rooms.authn),
-            authz_us = micros(self.rooms.authz),
-            mapping_us = micros(self.rooms.mapping),
-            forward_us = micros(self.rooms.forward),
-            application = self.application,
-            person = self.person,
-            principal = self.principal,
-            end = self.end,
-            why = self.why,
-            side = self.side,
-            detail = self.detail,
-        );
+        });
     }
+}
+
+/// The fields of an access line, in their order.
+#[derive(Serialize)]
+struct Line<'a> {
+    timestamp: String,
+    level: &'static str,
+    request_id: &'a str,
+    client: &'a str,
+    host: &'a str,
+    method: &'a str,
+    path: &'a str,
+    protocol: &'a str,
+    status: u16,
+    bytes: u64,
+    head_us: u64,
+    total_us: u64,
+    authn_us: u64,
+    authz_us: u64,
+    mapping_us: u64,
+    forward_us: u64,
+    application: &'a str,
+    person: &'a str,
+    principal: &'a str,
+    end: &'static str,
+    why: &'static str,
+    side: &'a str,
+    detail: &'a str,
+    target: &'static str,
 }
 
 fn micros(span: Duration) -> u64 {
