@@ -55,6 +55,7 @@ mod overage_asks_graph;
 mod predecessors_accounts_are_adopted;
 mod relay;
 mod restart_and_stop;
+mod slow_and_flooding_clients_are_cut;
 mod sockets;
 mod sockets_come_from_systemd;
 mod store_troubles;
@@ -65,9 +66,9 @@ mod two_gateways_make_one_account;
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod visitor;
 mod walk;
-mod who_comes_from_where_is_known;
 mod websockets_end_with_the_session;
 mod websockets_work_signed_in;
 mod what_is_open_shows_nobody;
+mod who_comes_from_where_is_known;
 mod who_leaves_loses_access;
 mod wire;
