@@ -73,10 +73,13 @@ X-Remote-Roles = "roles"
 
 async fn answer(
     State(seen): State<Arc<Mutex<Vec<HeaderMap>>>>,
-    headers: HeaderMap,
+    request: axum::extract::Request,
 ) -> impl IntoResponse {
-    let user = headers.get("x-remote-user").cloned();
-    seen.lock().unwrap().push(headers);
+    let (head, body) = request.into_parts();
+    let user = head.headers.get("x-remote-user").cloned();
+    seen.lock().unwrap().push(head.headers);
+    // Like most applications it answers when it has heard everything.
+    drop(axum::body::to_bytes(body, 1 << 20).await);
     let mut said = HeaderMap::new();
     if let Some(user) = user {
         said.insert("x-remote-user", user);
