@@ -1,0 +1,104 @@
+"""Everything that runs during a bench, and its end."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+
+import machine
+from person import Person
+from servers import Apache, Backend, Entra, Haproxy, Kerbgate, Nginx
+from sessions import copy_store
+
+
+class World:
+    def __init__(self, lab, lab_folder, binary):
+        self.lab, self.lab_folder, self.binary = lab, lab_folder, os.path.abspath(binary)
+        with open(os.path.join(lab_folder, "lab.json"), encoding="utf-8") as file:
+            self.facts = json.load(file)
+        self.certificate, self.key = self.facts["gateway_certificate"], self.facts["gateway_key"]
+        self.core, self.load_core, self.backend_core = machine.cores()
+        self.work = tempfile.mkdtemp(prefix="kerbgate-bench.")
+        # Apache's children are another user's.
+        os.chmod(self.work, 0o711)
+        self.started = []
+        self.with_hosts = self._with_hosts()
+
+    def _with_hosts(self):
+        # wrk asks the resolver, which may not know *.localhost (RFC 6761 6.3): in a mount namespace it does.
+        hosts = os.path.join(self.work, "hosts")
+        with open(hosts, "w", encoding="ascii") as out:
+            out.write("127.0.0.1 localhost wiki.localhost\n")
+        return ["unshare", "-m", "sh", "-c", f'mount --bind "{hosts}" /etc/hosts && exec "$@"', "sh"]
+
+    def end(self):
+        for server in reversed(self.started):
+            server.stop()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def backend_and_peers(self, with_apache):
+        self.backend = Backend(self, self.backend_core, self.facts["backends"]["wiki"])
+        self.nginx = Nginx(self, self.core)
+        self.haproxy = Haproxy(self, self.core)
+        self.apache = Apache(self, self.core) if with_apache else None
+
+    def gateway(self):
+        """The gateway that most cases are about, with somebody signed in everywhere."""
+        self.entra = Entra(self, self.load_core)
+        self.kerbgate = gate = Kerbgate(self, "kerbgate", self.core, 18843)
+        gate.configure(self.entra.port)
+        # Warm tokens by difference: the same backend, once with headers and once with a ticket that it ignores.
+        intranet = gate.read("apps/intranet.toml")
+        with open(os.path.join(gate.root, "apps", "other.toml"), "w", encoding="utf-8") as out:
+            out.write(intranet.replace("https://intranet.", "https://other."))
+        gate.edit("apps/other.toml", (gate.line("apps/other.toml", "backend_urls"), gate.backend_line()))
+        with open(os.path.join(gate.root, "client-secret"), encoding="ascii") as file:
+            secret = file.read()
+        redirects = [f"https://login.localhost:{gate.port}/.kerbgate/callback"]
+        if self.apache:
+            redirects.append(self.apache.callback())
+        self.entra.serve(self.lab, secret, redirects)
+        gate.run(self.binary)
+        person = Person(self.facts["ca"])
+        for host, path in (("wiki", "/who"), ("other", "/who"), ("intranet", "/static/1k"), ("timesheet", "/static/1k")):
+            gate.cookies[host] = person.sign_in(gate.url(path, host))
+        if self.apache:
+            issuer = next(line.split('"')[1] for line in gate.read("kerbgate.toml").splitlines()
+                          if line.startswith("issuer ="))
+            client = next(line.split('"')[1] for line in gate.read("kerbgate.toml").splitlines()
+                          if line.startswith("client_id"))
+            self.apache.serve(issuer, client, secret, self.facts["ca"])
+            self.apache.cookies["wiki"] = Person(self.facts["ca"]).sign_in(self.apache.url("/who"))
+
+    def grown(self, name, apps, sessions):
+        """One more gateway, with so many applications and sessions."""
+        gate = Kerbgate(self, name, self.core, 18943)
+        gate.configure(self.entra.port)
+        gate.keep_apps("wiki")
+        model = gate.read("apps/wiki.toml")
+        for number in range(1, apps):
+            text = model.replace("https://wiki.", f"https://a{number}.")
+            with open(os.path.join(gate.root, "apps", f"a{number}.toml"), "w", encoding="utf-8") as out:
+                out.write(text)
+        gate.take_keys(self.kerbgate)
+        gate.cookie_file = copy_store(self.kerbgate, gate, sessions)
+        with open(gate.cookie_file, encoding="ascii") as file:
+            gate.cookies["wiki"] = file.readline().strip()
+        gate.run(self.binary)
+        return gate
+
+    def check(self, server, host="wiki", path="/1k"):
+        """A request by hand: 200, the right length, and not without a session where there should be one."""
+        command = ["curl", "-sS", "-k", "--connect-to", f"::127.0.0.1:{server.port}", "-o", "/dev/null",
+                   "-w", "%{http_code} %{size_download}"]
+        url = server.url(path, host)
+        cookie = server.cookies.get(host, "")
+        if cookie:
+            bare = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
+            if bare.startswith("200"):
+                raise SystemExit(f"bench: {server.name} lets in whoever has no session")
+            command += ["-H", f"Cookie: {cookie}"]
+        said = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
+        if said != "200 1024":
+            raise SystemExit(f"bench: {server.name} {url}: {said}, not 200 1024\n{server.last_words()}")
