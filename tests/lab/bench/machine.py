@@ -14,13 +14,11 @@ def cores():
     return own[0], own[1], own[2] if len(own) > 2 else own[1]
 
 
-def raise_limits(files=100_000):
-    """As many open files as there shall be connections; what we start inherits it."""
+def raise_limits():
+    """As many open files as this user may have; what we start inherits it. Returns how many that is."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < files:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    else:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def processor_time(pids):

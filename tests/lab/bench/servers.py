@@ -89,7 +89,6 @@ class Server:
 
 
 NGINX = """daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.err;
-worker_rlimit_nofile 60000;
 events {{ worker_connections 30000; }}
 http {{
   access_log {folder}/access.log combined buffer=64k flush=1s;
@@ -155,6 +154,7 @@ class Haproxy(Server):
                     out.write(text.read())
         conf = self.write("haproxy.cfg", f"""global
   nbthread 1
+  no strict-limits
   maxconn 25000
   log stdout format raw local0
 defaults
@@ -223,6 +223,7 @@ Listen 127.0.0.1:{self.port}
   OIDCClientSecret {secret}
   OIDCRedirectURI {self.callback()}
   OIDCCryptoPassphrase {os.urandom(16).hex()}
+  OIDCPKCEMethod S256
   OIDCSessionType server-cache
   OIDCCacheType shm
   OIDCScope "openid profile email"

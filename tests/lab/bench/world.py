@@ -37,11 +37,11 @@ class World:
             server.stop()
         shutil.rmtree(self.work, ignore_errors=True)
 
-    def backend_and_peers(self, with_apache):
+    def backend_and_peers(self):
         self.backend = Backend(self, self.backend_core, self.facts["backends"]["wiki"])
         self.nginx = Nginx(self, self.core)
         self.haproxy = Haproxy(self, self.core)
-        self.apache = Apache(self, self.core) if with_apache else None
+        self.apache = Apache(self, self.core)
 
     def gateway(self):
         """The gateway that most cases are about, with somebody signed in everywhere."""
@@ -55,21 +55,17 @@ class World:
         gate.edit("apps/other.toml", (gate.line("apps/other.toml", "backend_urls"), gate.backend_line()))
         with open(os.path.join(gate.root, "client-secret"), encoding="ascii") as file:
             secret = file.read()
-        redirects = [f"https://login.localhost:{gate.port}/.kerbgate/callback"]
-        if self.apache:
-            redirects.append(self.apache.callback())
+        redirects = [f"https://login.localhost:{gate.port}/.kerbgate/callback", self.apache.callback()]
         self.entra.serve(self.lab, secret, redirects)
         gate.run(self.binary)
         person = Person(self.facts["ca"])
         for host, path in (("wiki", "/who"), ("other", "/who"), ("intranet", "/static/1k"), ("timesheet", "/static/1k")):
             gate.cookies[host] = person.sign_in(gate.url(path, host))
-        if self.apache:
-            issuer = next(line.split('"')[1] for line in gate.read("kerbgate.toml").splitlines()
-                          if line.startswith("issuer ="))
-            client = next(line.split('"')[1] for line in gate.read("kerbgate.toml").splitlines()
-                          if line.startswith("client_id"))
-            self.apache.serve(issuer, client, secret, self.facts["ca"])
-            self.apache.cookies["wiki"] = Person(self.facts["ca"]).sign_in(self.apache.url("/who"))
+        boot = gate.read("kerbgate.toml").splitlines()
+        issuer, client = (next(line.split('"')[1] for line in boot if line.startswith(key))
+                          for key in ("issuer =", "client_id ="))
+        self.apache.serve(issuer, client, secret, self.facts["ca"])
+        self.apache.cookies["wiki"] = Person(self.facts["ca"]).sign_in(self.apache.url("/who"))
 
     def grown(self, name, apps, sessions):
         """One more gateway, with so many applications and sessions."""
@@ -102,3 +98,12 @@ class World:
         said = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
         if said != "200 1024":
             raise SystemExit(f"bench: {server.name} {url}: {said}, not 200 1024\n{server.last_words()}")
+
+    def sink_takes_all(self, server):
+        """An upload by hand: every byte reached the backend."""
+        command = ["curl", "-sS", "-k", "--connect-to", f"::127.0.0.1:{server.port}", "-H", "Expect:",
+                   "-T", os.path.join(self.backend.folder, "10m"), "-X", "POST",
+                   "-H", f"Cookie: {server.cookies.get('wiki', 'none=1')}", server.url("/sink")]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        if '"body_length":10485760' not in said.replace(" ", ""):
+            raise SystemExit(f"bench: {server.name}: an upload did not arrive whole: {said[:300]}")

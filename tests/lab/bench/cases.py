@@ -1,0 +1,235 @@
+"""The cases: what is loaded how, and what the issue asks of it.
+
+Each case is a list of contestants taken in turn; a round of a contestant gives one `Sample`.
+"""
+
+import math
+import sys
+import time
+
+import idle
+from load import Wrong, h2load, wrk
+
+TEN_MIB = 10 * 1024 * 1024
+
+
+class Case:
+    def __init__(self, name, title, goals, unit="µs a request", figure="cpu"):
+        self.name, self.title, self.goals, self.unit, self.figure = name, title, goals, unit, figure
+        self.samples = {}
+        self.note = ""
+
+    def add(self, server, sample):
+        self.samples.setdefault(server, []).append(sample)
+
+    def middle(self, server, figure=None):
+        values = [getattr(sample, figure or self.figure) for sample in self.samples.get(server, [])]
+        return median([value for value in values if value is not None])
+
+
+class Goal:
+    """Kerbgate's figure over a peer's, or by itself where there is no peer."""
+
+    def __init__(self, what, own, peer, floor, aim):
+        self.what, self.own, self.peer, self.floor, self.aim = what, own, peer, floor, aim
+
+
+def median(values):
+    values = sorted(values)
+    if not values:
+        return None
+    half = len(values) // 2
+    return values[half] if len(values) % 2 else (values[half - 1] + values[half]) / 2
+
+
+class Bench:
+    def __init__(self, world, rounds, seconds, quick):
+        self.world, self.rounds, self.seconds, self.quick = world, rounds, seconds, quick
+        self.cases = []
+
+    def turns(self, case, contestants, run, warm=True):
+        """`run(server, seconds)` for each contestant, round after round; the first, short one does not count."""
+        self.cases.append(case)
+        if warm:
+            for server in contestants:
+                run(server, 1)
+        for _ in range(self.rounds):
+            for server in contestants:
+                case.add(server.name, run(server, self.seconds))
+                server.tidy()
+
+    def small(self, name):
+        world = self.world
+        http2 = name == "h2"
+        peers = [world.nginx, world.haproxy] + ([] if http2 else [world.apache])
+        goals = [Goal("CPU to nginx's plain TLS proxying", "kerbgate", "nginx", *((1.3, 0.9) if http2 else (1.2, 0.9))),
+                 Goal("CPU to HAProxy's", "kerbgate", "haproxy", None, None)]
+        if not http2:
+            goals.append(Goal("CPU to mod_auth_openidc with a session", "kerbgate", "mod_auth_openidc", 0.30, 0.15))
+        case = Case(name, f"1 KiB, warm session, HTTP/{2 if http2 else '1.1'}", goals)
+        options = ["-m", "8"] if http2 else ["--h1"]
+        for server in [*peers, world.kerbgate]:
+            world.check(server)
+        self.turns(case, [*peers, world.kerbgate], lambda server, seconds: h2load(
+            world, server, "/1k", [*options, "-c", "64", "-D", str(seconds)], length=1024))
+        return case
+
+    def h1(self):
+        self.small("h1")
+
+    def h2(self):
+        self.small("h2")
+
+    def paced(self):
+        """64 clients that keep a rate, whatever the answers do: half of what nginx managed."""
+        world = self.world
+        known = next((case for case in self.cases if case.name == "h1"), None)
+        if known:
+            best = known.middle("nginx", "rate")
+        else:
+            best = h2load(world, world.nginx, "/1k", ["--h1", "-c", "64", "-D", "2"], length=1024).rate
+        each = max(1, int(best / 2 / 64))
+        case = Case("paced", f"1 KiB at half of nginx's peak: {each * 64} requests/s",
+                    [Goal("p99 to nginx's", "kerbgate", "nginx", 1.5, 1.0)], "ms, p99", "p99")
+        self.turns(case, [world.nginx, world.haproxy, world.kerbgate], lambda server, seconds: h2load(
+            world, server, "/1k", ["--h1", "-c", "64", f"--rps={each}", "-D", str(seconds)], length=1024))
+        for server, samples in case.samples.items():
+            if case.middle(server, "rate") < each * 64 * 0.95:
+                case.note += f" {server} did not keep the rate: {case.middle(server, 'rate'):.0f}/s."
+
+    def stream(self, name):
+        world = self.world
+        upload = name == "upload"
+        case = Case(name, f"10 MiB {name}, HTTP/1.1, 4 connections", [
+            Goal("CPU per byte to nginx's", "kerbgate", "nginx", 1.3, 1.0),
+            Goal("CPU per byte to HAProxy's", "kerbgate", "haproxy", None, None)], "ns a KiB", "per_kib")
+        options, path, length = ["--h1", "-c", "4"], "/10m", TEN_MIB
+        if upload:
+            file = f"{world.backend.folder}/10m"
+            options, path, length = [*options, "-d", file], "/sink", None
+        # A number of requests, not a time: half a body at the end would be work without an answer.
+        count = {}
+
+        def run(server, seconds):
+            at_once = math.ceil(count.get(server.name, 5) * seconds / 4) * 4
+            sample = h2load(world, server, path, [*options, "-n", str(max(8, at_once))], length=length,
+                            uploads=TEN_MIB if upload else 0)
+            count.setdefault(server.name, sample.rate / 4)
+            return sample
+
+        if upload:
+            for server in (world.nginx, world.haproxy, world.kerbgate):
+                world.sink_takes_all(server)
+        self.turns(case, [world.nginx, world.haproxy, world.kerbgate], run)
+
+    def download(self):
+        self.stream("download")
+
+    def upload(self):
+        self.stream("upload")
+
+    def handshake(self):
+        world = self.world
+        case = Case("handshake", "a new TLS 1.3 connection for each request, full handshake, P-256", [
+            Goal("CPU to HAProxy's", "kerbgate", "haproxy", 1.2, 0.9),
+            Goal("CPU to nginx's", "kerbgate", "nginx", None, None)], "µs a connection")
+        rate = 400
+
+        def run(server, seconds):
+            count = rate * seconds
+            return h2load(world, server, "/1k", ["--h1", "-c", str(count), "-n", str(count), "-r", str(rate)],
+                          length=1024)
+
+        self.turns(case, [world.haproxy, world.nginx, world.kerbgate], run)
+
+    def idle(self):
+        world, count = self.world, 3_000 if self.quick else 10_000
+        case = Case("idle", f"{count} idle TLS connections after one request each", [
+            Goal("memory to HAProxy's", "kerbgate", "haproxy", 2.0, 1.0),
+            Goal("memory to nginx's", "kerbgate", "nginx", None, None)], "KiB each", "kib")
+        self.cases.append(case)
+        for server in (world.haproxy, world.nginx, world.kerbgate):
+            case.add(server.name, Held(idle.measure(world, server, count)))
+            server.tidy()
+
+    def growth(self):
+        world = self.world
+        # Name, applications, sessions.
+        sizes = [("1 of each", 1, 1), ("100 applications", 100, 1), ("10000 applications", 10_000, 1),
+                 ("10000 sessions", 1, 10_000), ("100000 sessions", 1, 100_000)]
+        case = Case("growth", "1 KiB, HTTP/1.1, sessions taken in turn", [
+            Goal(f"CPU, {name} to 1", name, "1 of each", *((1.1, 1.02) if name in (
+                "10000 applications", "100000 sessions") else (None, None))) for name, _, _ in sizes[1:]])
+        gates = []
+        for name, apps, sessions in sizes:
+            began = time.monotonic()
+            gates.append(world.grown(name, apps, sessions))
+            say(f"  {name}: written and started in {time.monotonic() - began:.1f} s")
+            world.check(gates[-1])
+        self.cases.append(case)
+        for gate in gates:
+            sessions = sum(1 for _ in open(gate.cookie_file, encoding="ascii"))
+            # Every session once, so that all are warm.
+            done, until = 0, time.monotonic() + 60
+            while done < sessions * 1.2 and time.monotonic() < until:
+                done += wrk(world, gate, "/1k", gate.cookie_file, 1 + sessions // 20_000).requests
+        for _ in range(self.rounds):
+            for gate in gates:
+                case.add(gate.name, wrk(world, gate, "/1k", gate.cookie_file, self.seconds))
+                gate.tidy()
+        for gate in gates:
+            gate.stop()
+
+    def windows(self):
+        """Windows authentication, warm; a token's price is the difference to the header application."""
+        world = self.world
+        gate = world.kerbgate
+        case = Case("windows", "1 KiB, warm, Windows authentication, HTTP/1.1", [
+            Goal("CPU of one warm Negotiate token, µs", "a token for each request", None, 60, 10)])
+        self.cases.append(case)
+        kinds = [("headers, no token", "wiki", "/1k"), ("a token for each request", "other", "/1k"),
+                 ("Apache, each request", "intranet", "/static/1k"),
+                 ("Apache, each connection", "timesheet", "/static/1k")]
+        for _, host, path in kinds:
+            world.check(gate, host, path)
+        for number in range(self.rounds + 1):
+            for name, host, path in kinds:
+                sample = h2load(world, gate, path, ["--h1", "-c", "64", "-D", str(self.seconds if number else 1)],
+                                host=host, length=1024)
+                if number:
+                    case.add(name, sample)
+                gate.tidy()
+        both = case.middle("a token for each request"), case.middle("headers, no token")
+        case.difference = both[0] - both[1]
+
+    ALL = ("h1", "h2", "paced", "download", "upload", "handshake", "idle", "growth", "windows")
+
+    def run(self, names):
+        wrong = []
+        for name in names:
+            say(name)
+            try:
+                getattr(self, name)()
+            except Wrong as fault:
+                # The other cases are still worth having; the end says that this one failed.
+                print(f"bench: {name}: {fault}", file=sys.stderr)
+                wrong.append(name)
+                self.cases = [case for case in self.cases if case.name != name]
+        return wrong
+
+
+class Held:
+    """Memory of a connection; nothing else was measured."""
+
+    rate = p50 = p99 = peak = None
+
+    def __init__(self, kib):
+        self.kib = kib
+
+
+BEGAN = time.monotonic()
+
+
+def say(text):
+    passed = int(time.monotonic() - BEGAN)
+    print(f"{passed // 60:3}:{passed % 60:02}        {text}", flush=True)
