@@ -24,7 +24,8 @@ class Server:
         self.log = os.path.join(self.folder, "access.log")
         self.process = None
         self.port = 0
-        self.cookies = {}
+        # A cookie header by host, and for files of cookies how far they were used.
+        self.cookies, self.turn = {}, {}
 
     def write(self, file, text):
         path = os.path.join(self.folder, file)
@@ -126,8 +127,8 @@ class Backend(Server):
 
 
 class Nginx(Server):
-    def __init__(self, world, core):
-        super().__init__(world, "nginx", core)
+    def __init__(self, world, core, name="nginx"):
+        super().__init__(world, name, core)
         self.port = machine.free_port(18443)
         # Bodies stream, as Kerbgate's do: by way of a file nginx would pay twice.
         body = f"""
@@ -143,8 +144,8 @@ class Nginx(Server):
 
 
 class Haproxy(Server):
-    def __init__(self, world, core):
-        super().__init__(world, "haproxy", core)
+    def __init__(self, world, core, name="haproxy"):
+        super().__init__(world, name, core)
         self.port = machine.free_port(18543)
         both = self.write("both.pem", "")
         os.chmod(both, 0o600)

@@ -11,7 +11,7 @@ import uuid
 
 
 def copy_store(from_gateway, to_gateway, count, host="wiki.localhost"):
-    """The first gateway's store, while it runs, with `count` sessions in all; returns a file of their cookies."""
+    """The first gateway's store, while it runs, with `count` sessions in all; returns their cookies."""
     path = to_gateway.state("kerbgate.db")
     source = sqlite3.connect(from_gateway.state("kerbgate.db"), timeout=10)
     store = sqlite3.connect(path)
@@ -23,21 +23,20 @@ def copy_store(from_gateway, to_gateway, count, host="wiki.localhost"):
     sign_in = dict(store.execute("SELECT * FROM sign_in WHERE id = ?", (session["sign_in"],)).fetchone())
     store.execute("DELETE FROM session")
     store.execute("DELETE FROM sign_in")
-    cookies = []
-    for _ in range(count):
-        cookie = secrets.token_urlsafe(32)
-        cookies.append(f"__Host-kerbgate={cookie}")
-        sign_in["id"] = str(uuid.uuid4())
-        session["sign_in"] = sign_in["id"]
-        session["hash"] = hashlib.sha256(cookie.encode()).digest()
-        # Found by another sign-in with the same issuer session, all would end together.
-        sign_in["issuer_session"] = None
-        for table, row in (("sign_in", sign_in), ("session", session)):
-            marks = ", ".join("?" * len(row))
-            store.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+    # Found by another sign-in with the same issuer session, all would end together.
+    sign_in["issuer_session"] = None
+    cookies = [secrets.token_urlsafe(32) for _ in range(count)]
+    ids = [str(uuid.uuid4()) for _ in range(count)]
+    hashes = [hashlib.sha256(cookie.encode()).digest() for cookie in cookies]
+    _insert(store, "sign_in", ({**sign_in, "id": mine} for mine in ids), sign_in)
+    _insert(store, "session", ({**session, "sign_in": mine, "hash": hash_}
+                               for mine, hash_ in sorted(zip(ids, hashes), key=lambda pair: pair[1])), session)
     store.commit()
     store.close()
-    file = os.path.join(to_gateway.folder, "cookies")
-    with open(file, "w", encoding="ascii") as out:
-        out.write("\n".join(cookies) + "\n")
-    return file
+    return [f"__Host-kerbgate={cookie}" for cookie in cookies]
+
+
+def _insert(store, table, rows, columns):
+    names = ", ".join(columns)
+    marks = ", ".join(f":{name}" for name in columns)
+    store.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)
