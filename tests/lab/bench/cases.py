@@ -48,16 +48,18 @@ class Bench:
         self.world, self.rounds, self.seconds, self.quick = world, rounds, seconds, quick
         self.cases = []
 
-    def turns(self, case, contestants, run, warm=True):
-        """`run(server, seconds)` for each contestant, round after round; the first, short one does not count."""
+    def turns(self, case, contestants, run, warm=1):
+        """`run(server, seconds)` for each contestant, round after round; the first, of `warm` seconds, does not count."""
         self.cases.append(case)
-        if warm:
-            for server in contestants:
-                run(server, 1)
+        for server in contestants:
+            run(server, warm)
         for _ in range(self.rounds):
             for server in contestants:
                 case.add(server.name, run(server, self.seconds))
                 server.tidy()
+        ciphers = {server.cipher for server in contestants}
+        if len(ciphers) > 1:
+            case.note += " Ciphers differ: " + ", ".join(f"{s.name} {s.cipher}" for s in contestants) + "."
 
     def small(self, name):
         world = self.world
@@ -72,8 +74,7 @@ class Bench:
         for server in [*peers, world.kerbgate]:
             world.check(server)
         self.turns(case, [*peers, world.kerbgate], lambda server, seconds: h2load(
-            world, server, "/1k", [*options, "-c", "64", "-D", str(seconds)], length=1024))
-        return case
+            world, server, "/1k", [*options, "-c", "64", "-D", str(seconds)], length=1024), warm=2)
 
     def h1(self):
         self.small("h1")
@@ -176,11 +177,12 @@ class Bench:
                 done += wrk(world, gate, gate.all_cookies, 1 + session_count // 20_000).requests
             runs.append((name, gate, gate.some_cookies if name == sessions else gate.all_cookies))
         runs.append((every, gate, gate.all_cookies))
-        for name, gate, cookies in runs:
-            wrk(world, gate, cookies, 1)
         self.cases.append(case)
         for _ in range(self.rounds):
             for name, gate, cookies in runs:
+                if name != every:
+                    # Rounds lie far apart: read again is what was not used for half a minute.
+                    wrk(world, gate, cookies, 1)
                 case.add(name, wrk(world, gate, cookies, self.seconds))
                 gate.tidy()
         case.note = (" With all in turn a session comes up again so late that it is read from the store again,"

@@ -40,7 +40,7 @@ def _numbers(pattern, text):
 
 
 def h2load(world, server, path, options, host="wiki", length=None, uploads=0):
-    """One run; `length` of each answer is checked, of `uploads` bytes sent each is what `data` tells."""
+    """One run. The `length` of the answers is checked; where bodies of `uploads` bytes are sent, they are the data."""
     log = os.path.join(world.work, "h2load.log")
     if os.path.exists(log):
         os.remove(log)
@@ -66,6 +66,8 @@ def h2load(world, server, path, options, host="wiki", length=None, uploads=0):
     # When the time was over, up to 512 answers were under way: a status without its data, or data without its end.
     if length is not None and abs(good * length - data) > 600 * length:
         raise Wrong(f"{server.name} {path}: {data} bytes in {good} answers of {length}")
+    cipher = re.search(r"^Cipher: (\S+)", text, re.M)
+    server.cipher = cipher[1] if cipher else None
     p50, p99 = percentiles(log)
     return Sample(good, float(rate[1]), spent, uploads * good or data, p50, p99, machine.peak(pids))
 

@@ -43,11 +43,11 @@ def row(case, server):
 def text(cases):
     lines = []
     for case in cases:
-        lines.append(f"\n{case.name}: {case.title}{case.note}")
-        lines.append(f"  {'':26} {'figure':>10} {'':16} {'req/s':>8} {'p50 ms':>8} {'p99 ms':>8} {'peak MiB':>9}")
+        lines.append(f"\n{case.name}: {case.title}.{case.note}")
+        lines.append(f"  {'':38} {'figure':>10} {'':16} {'req/s':>8} {'p50 ms':>8} {'p99 ms':>8} {'peak MiB':>9}")
         for server in case.samples:
             cells = row(case, server)
-            lines.append("  {:26} {:>10} {:16} {:>8} {:>8} {:>8} {:>9}".format(*cells))
+            lines.append("  {:38} {:>10} {:16} {:>8} {:>8} {:>8} {:>9}".format(*cells))
         for goal, value, met in verdicts(case):
             asked = f"  floor {goal.floor}, aim {goal.aim}: {met}" if met else ""
             lines.append(f"  {goal.what}: {value:.2f}{asked}")

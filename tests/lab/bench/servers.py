@@ -19,10 +19,11 @@ class Server:
 
     def __init__(self, world, name, core):
         self.world, self.name, self.core = world, name, core
-        self.folder = os.path.join(world.work, name)
+        self.folder = os.path.join(world.work, name.replace(" ", "-"))
         os.makedirs(self.folder, mode=0o700)
         self.log = os.path.join(self.folder, "access.log")
         self.process = None
+        self.cipher = None
         self.port = 0
         # A cookie header by host, and for files of cookies how far they were used.
         self.cookies, self.turn = {}, {}
