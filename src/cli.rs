@@ -117,9 +117,12 @@ pub fn main() -> ExitCode {
             ready_file,
         } => with_config(&file, |config| {
             // Lives until everything has ended: the last lines are written when it goes.
-            let _lines = match telemetry::start(&config.log.filter, config.log.file.as_deref()) {
-                Ok(lines) => lines,
-                Err(error) => return failed(&error),
+            let log = &config.log;
+            let started = telemetry::start_as(&log.filter, log.file.as_deref(), log.access);
+            let sending = log.traces.as_ref().map(telemetry::send_traces).transpose();
+            let (_lines, _spans) = match (started, sending) {
+                (Ok(lines), Ok(spans)) => (lines, spans),
+                (Err(error), _) | (_, Err(error)) => return failed(&error),
             };
             block_on(app::run(config, &file.path, ready_file.as_deref()), |()| {
                 ExitCode::SUCCESS

@@ -10,8 +10,10 @@ use http::header;
 use url::Url;
 
 use crate::forward::headers::HOP_BY_HOP;
+use crate::forward::headers::declared_trailers;
 use crate::forward::headers::is_ours;
 use crate::forward::headers::listed_in_connection;
+use crate::forward::headers::trailer_header;
 use crate::forward::negotiate;
 use crate::model::application::Application;
 use crate::model::application::Sso;
@@ -22,6 +24,7 @@ pub const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Makes a backend's response headers ours.
 pub fn response(headers: &mut HeaderMap, application: &Application) {
+    let trailers = trailer_header(&declared_trailers(headers, &[]));
     for name in listed_in_connection(headers) {
         headers.remove(name);
     }
@@ -30,6 +33,9 @@ pub fn response(headers: &mut HeaderMap, application: &Application) {
     }
     for name in INTERNAL {
         headers.remove(name);
+    }
+    if let Some(trailers) = trailers {
+        headers.insert(header::TRAILER, trailers);
     }
     challenges(headers, application);
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
@@ -255,23 +261,15 @@ fn cookie_path(part: &[u8], application: &Application) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::model::application::Access;
     use crate::model::application::Backend;
     use crate::model::application::KerberosSso;
-    use crate::model::application::Limits;
     use crate::model::application::SendToken;
     use crate::model::application::Wrap;
 
     fn application(prefix: &str, backends: &[&str]) -> Application {
         let published = format!("https://wiki.example.com:8443{prefix}");
         Application {
-            id: "wiki".parse().unwrap(),
-            name: String::from("Wiki"),
-            owner: None,
-            host: "wiki.example.com".parse().unwrap(),
             prefix: prefix.to_owned(),
             published_url: Url::parse(&published).unwrap(),
             backends: backends
@@ -281,17 +279,7 @@ mod tests {
                     address: None,
                 })
                 .collect(),
-            keep_host: false,
-            access: Access::default(),
-            sso: Sso::None,
-            limits: Limits {
-                connect: Duration::from_secs(1),
-                first_byte: Duration::from_secs(1),
-                idle: Duration::from_secs(1),
-                max_body: 0,
-                keep_form: 1 << 20,
-            },
-            bearer_audiences: Vec::new(),
+            ..Application::sample()
         }
     }
 
@@ -471,7 +459,7 @@ mod tests {
             ("upgrade", "h2c"),
             ("alt-svc", "h2=\":443\""),
             ("proxy-authenticate", "Basic"),
-            ("trailer", "x"),
+            ("trailer", "content-length, set-cookie"),
         ] {
             assert!(rewritten(&application, name, value).is_empty(), "{name}");
         }

@@ -28,6 +28,7 @@ use crate::app::generation::Ground;
 use crate::app::generation::own_keys;
 use crate::app::ops::Readiness;
 use crate::app::ports::Ports;
+use crate::app::readings;
 use crate::assembly;
 use crate::authn::Ended;
 use crate::config;
@@ -36,6 +37,8 @@ use crate::listener::Live;
 use crate::listener::tls::Certificates;
 use crate::model::names::HostName;
 use crate::pipeline::Pipeline;
+use crate::telemetry::metrics::Reading;
+use crate::telemetry::metrics::metrics;
 
 /// The rooms in use.
 pub(super) struct House {
@@ -220,11 +223,13 @@ impl House {
         match outcome {
             Outcome::Unchanged => tracing::info!(generation, "the configuration has not changed"),
             Outcome::Loaded(parts) => {
+                metrics().reload("taken");
                 let changed = parts.join(", ");
                 tracing::info!(generation, changed, "the changed configuration serves");
                 tracing::info!(target: "audit", event = "configuration-loaded", generation, changed);
             }
             Outcome::Refused(reasons) => {
+                metrics().reload("refused");
                 let why = reasons.join("; ");
                 tracing::error!(
                     generation,
@@ -251,6 +256,22 @@ impl House {
             });
         }
         parts
+    }
+
+    /// What `/metrics` looks at.
+    pub(super) fn readings(&self) -> Vec<Reading> {
+        let (generation, refused) = {
+            let standing = locked(&self.standing);
+            (standing.generation, standing.refused.is_some())
+        };
+        let parts = self.parts.load();
+        let mut all = readings::of_parts(&self.readiness(), generation, refused);
+        all.extend(readings::of_forwarder(&self.pipeline().forwarder));
+        if let Some(delegator) = &parts.delegator {
+            all.extend(readings::of_delegator(delegator));
+        }
+        all.extend(readings::of_process());
+        all
     }
 
     /// Which configuration serves, and what is wrong with the one that does not.

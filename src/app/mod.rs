@@ -17,6 +17,7 @@ mod generation;
 mod house;
 pub mod ops;
 mod ports;
+mod readings;
 mod sockets;
 mod supervisor;
 mod watch;
@@ -191,6 +192,7 @@ fn serve(
         let state = move || State {
             parts: house.readiness(),
             configuration: house.configuration(),
+            readings: house.readings(),
         };
         let socket = TcpListener::from_std(socket).map_err(StartError::one)?;
         ops.push(tokio::spawn(ops::serve(socket, Arc::new(state))));

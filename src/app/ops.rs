@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz`, on a listener of their own.
+//! `/healthz`, `/readyz` and `/metrics`, on a listener of their own.
 //!
 //! SECURITY: apart from the published hosts, so that no header or path of a visitor ever reaches an
 //! unauthenticated endpoint (GHSA-5hvv-m4w4-gf6v).
@@ -17,6 +17,8 @@ use tokio::net::TcpListener;
 
 use crate::model::body;
 use crate::model::body::Body;
+use crate::telemetry::metrics::Reading;
+use crate::telemetry::metrics::metrics;
 
 /// One thing that must work before traffic is welcome.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct State {
     pub parts: Vec<Readiness>,
     /// Which configuration serves, and why a changed one does not.
     pub configuration: serde_json::Value,
+    /// For `/metrics`.
+    pub readings: Vec<Reading>,
 }
 
 /// Answers on `listener` until the task is dropped; `readiness` is asked for each `/readyz`.
@@ -63,12 +67,16 @@ pub async fn serve(listener: TcpListener, readiness: Arc<dyn Fn() -> State + Sen
 }
 
 fn answer(request: &Request<Incoming>, readiness: &dyn Fn() -> State) -> Response<Body> {
+    if request.uri().path() == "/metrics" {
+        return metrics_text(&readiness().readings);
+    }
     let (status, content) = match request.uri().path() {
         "/healthz" => (StatusCode::OK, String::from("{\"alive\":true}\n")),
         "/readyz" => {
             let State {
                 parts,
                 configuration,
+                ..
             } = readiness();
             let ready = parts.iter().all(|part| part.ready);
             let listed: Vec<_> = parts
@@ -99,5 +107,20 @@ fn answer(request: &Request<Incoming>, readiness: &dyn Fn() -> State) -> Respons
     response
         .headers_mut()
         .insert(http::header::CONTENT_TYPE, json);
+    response
+}
+
+fn metrics_text(now: &[Reading]) -> Response<Body> {
+    let Ok(text) = metrics().text(now) else {
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        return response;
+    };
+    let mut response = Response::new(body::full(text));
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static(kind),
+    );
     response
 }

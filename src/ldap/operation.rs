@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use ldap3::Ldap;
 use ldap3::LdapError;
@@ -21,6 +22,7 @@ use super::filter::Attribute;
 use super::filter::Filter;
 use super::pool::Pool;
 use crate::model::names::HostName;
+use crate::telemetry::metrics::metrics;
 
 /// Bound connection to one controller: what is written here can be read here.
 #[derive(Clone, Debug)]
@@ -333,8 +335,12 @@ impl Session {
         W: FnOnce(Ldap) -> F,
     {
         let limit: Duration = self.pool.settings.operation;
+        let began = Instant::now();
         let work = tokio::time::timeout(limit, work(self.connection.handle()));
-        let failed = match tokio::spawn(work).await {
+        let done = tokio::spawn(work).await;
+        let well = matches!(done, Ok(Ok(Ok(_))));
+        metrics().ldap(step(what), began.elapsed(), well);
+        let failed = match done {
             Ok(Ok(Ok(answer))) => return Ok(answer),
             Ok(Ok(Err(error))) => self.translate(what, &error),
             Ok(Err(_)) => Error::TimedOut {
@@ -368,4 +374,11 @@ impl Session {
             operation: what.to_owned(),
         }
     }
+}
+
+/// The operation's kind: the first word of what is done.
+fn step(what: &str) -> &'static str {
+    const STEPS: [&str; 6] = ["search", "add", "modify", "move", "delete", "who"];
+    let known = STEPS.into_iter().find(|step| what.starts_with(step));
+    known.unwrap_or("other")
 }

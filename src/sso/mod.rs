@@ -35,7 +35,9 @@ use crate::model::names::Spn;
 use crate::model::stop::Code;
 use crate::model::stop::Side;
 use crate::model::stop::Stop;
+use crate::route::Anonymous;
 use crate::sso::assertion::Signer;
+use crate::telemetry::metrics::metrics;
 
 /// The header that carries the signed assertion.
 pub const ASSERTION: HeaderName = HeaderName::from_static("kerbgate-jwt-assertion");
@@ -71,6 +73,12 @@ struct MadeOf {
 }
 
 impl BackendCredential {
+    /// What goes with a request that needs no person: nothing, whatever the application's sign-on is.
+    #[must_use]
+    pub const fn of_nobody(_: &Anonymous) -> Self {
+        Self(Form::Nothing)
+    }
+
     /// The identity headers; empty where there are none.
     #[must_use]
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
@@ -126,6 +134,7 @@ impl Negotiate {
         let token = token.map_err(|error| fault(&error))?;
         let timings = token.timings();
         if let Some(s4u2proxy) = timings.s4u2proxy {
+            fetched(&timings, s4u2proxy);
             tracing::info!(
                 target: "audit",
                 event = "delegation",
@@ -344,10 +353,26 @@ impl Sso {
     }
 }
 
+fn fetched(timings: &kerberos::Timings, s4u2proxy: Duration) {
+    let metrics = metrics();
+    let steps = [
+        ("tgt", timings.tgt),
+        ("s4u2self", timings.s4u2self),
+        ("s4u2proxy", Some(s4u2proxy)),
+        ("token", Some(timings.token)),
+    ];
+    for (step, spent) in steps {
+        if let Some(spent) = spent {
+            metrics.kerberos(step, spent);
+        }
+    }
+}
+
 /// A Kerberos error as the end of a walk: its coarse kind decides the code, its diagnosis the detail.
 #[must_use]
 pub fn fault(error: &kerberos::Error) -> Stop {
     let diagnosis = error.diagnosis();
+    metrics().kerberos_error(diagnosis.code);
     let (code, side) = match diagnosis.kind {
         Kind::KdcUnreachable => (Code::KdcUnreachable, Side::Kdc),
         Kind::Busy => (Code::KdcBusy, Side::Gateway),

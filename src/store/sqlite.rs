@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::time::Instant;
 
 use sqlx::Executor;
 use sqlx::Sqlite;
@@ -42,6 +43,7 @@ use super::rows;
 use super::rows::Unreadable;
 use super::sql;
 use crate::model::names::PersonId;
+use crate::telemetry::metrics::metrics;
 
 /// A store in one SQLite file.
 #[derive(Clone, Debug)]
@@ -314,11 +316,10 @@ impl SqliteStore {
         &self,
         query: sqlx::query::Query<'q, Sqlite, sqlx::sqlite::SqliteArguments>,
     ) -> Result<u64, Error> {
-        let done = query
-            .execute(&self.write)
-            .await
-            .map_err(|e| self.failed(&e))?;
-        Ok(done.rows_affected())
+        let began = Instant::now();
+        let done = query.execute(&self.write).await;
+        metrics().store("write", began.elapsed(), done.is_ok());
+        Ok(done.map_err(|e| self.failed(&e))?.rows_affected())
     }
 
     async fn one<'q>(
@@ -326,10 +327,10 @@ impl SqliteStore {
         pool: &SqlitePool,
         query: sqlx::query::Query<'q, Sqlite, sqlx::sqlite::SqliteArguments>,
     ) -> Result<Option<SqliteRow>, Error> {
-        query
-            .fetch_optional(pool)
-            .await
-            .map_err(|e| self.failed(&e))
+        let began = Instant::now();
+        let found = query.fetch_optional(pool).await;
+        metrics().store("read", began.elapsed(), found.is_ok());
+        found.map_err(|e| self.failed(&e))
     }
 }
 

@@ -86,6 +86,11 @@ impl Lines {
         });
     }
 
+    /// Adds `text` as one line.
+    pub(super) fn add_text(&self, text: &str) {
+        self.append(format!("{text}\n").as_bytes());
+    }
+
     fn append(&self, line: &[u8]) {
         let mut state = self.lock();
         while state.waiting.len() > LARGEST && !state.ending {

@@ -6,6 +6,7 @@
 
 mod lines;
 pub mod metrics;
+pub mod traces;
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -18,6 +19,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt;
@@ -37,6 +40,14 @@ pub enum Error {
         path: String,
         /// The system's answer.
         source: io::Error,
+    },
+    /// Spans cannot be sent.
+    #[error("log.traces {endpoint:?} cannot be used: {problem}")]
+    Traces {
+        /// The configured collector.
+        endpoint: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The system gives no thread to write with.
     #[error("no thread for access lines: {0}")]
@@ -60,6 +71,35 @@ pub enum Error {
 /// # Errors
 /// The file cannot be opened, or the filter is none.
 pub fn start(filter: &str, file: Option<&Path>) -> Result<Writer, Error> {
+    start_as(filter, file, Format::Json)
+}
+
+/// How access lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line, with everything that is known.
+    #[default]
+    Json,
+    /// The combined format of Apache and nginx, without referrer and browser, with host, request id and reason behind.
+    Combined,
+}
+
+/// Begins to send spans to `collector`; the last ones go when the returned value is dropped.
+///
+/// # Errors
+/// The collector's address cannot be used.
+pub fn send_traces(collector: &traces::Collector) -> Result<traces::Sending, Error> {
+    traces::start(collector).map_err(|problem| Error::Traces {
+        endpoint: collector.endpoint.clone(),
+        problem,
+    })
+}
+
+/// As [`start`], with access lines in `format`.
+///
+/// # Errors
+/// The file cannot be opened, or the filter is none.
+pub fn start_as(filter: &str, file: Option<&Path>, format: Format) -> Result<Writer, Error> {
     let diagnostics = EnvFilter::try_new(filter).map_err(|problem| Error::Filter {
         filter: filter.to_owned(),
         problem: problem.to_string(),
@@ -93,12 +133,12 @@ pub fn start(filter: &str, file: Option<&Path>) -> Result<Writer, Error> {
         .init();
     let (lines, writer) = started;
     // `init` above panics at a second start, so this is the first.
-    drop(ACCESS.set(lines));
+    drop(ACCESS.set((lines, format)));
     Ok(writer)
 }
 
 /// Where access lines go, once logging has begun: as global as the logger is.
-static ACCESS: OnceLock<Arc<Lines>> = OnceLock::new();
+static ACCESS: OnceLock<(Arc<Lines>, Format)> = OnceLock::new();
 
 fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new()
@@ -158,6 +198,8 @@ pub struct Access {
     pub side: String,
     /// What exactly, when the walk ended early.
     pub detail: String,
+    /// The trace it belongs to, where there is one.
+    pub trace_id: String,
 }
 
 /// Where a walk's time went. The other rooms only compute: microseconds, if that.
@@ -190,11 +232,16 @@ impl Access {
     /// Writes the line.
     pub fn write(&self) {
         metrics::metrics().served(self);
-        let Some(lines) = ACCESS.get() else {
+        let Some((lines, format)) = ACCESS.get() else {
             return;
         };
+        let now = OffsetDateTime::now_utc();
+        if *format == Format::Combined {
+            lines.add_text(&self.combined(now));
+            return;
+        }
         lines.add(&Line {
-            timestamp: lines::timestamp(OffsetDateTime::now_utc()),
+            timestamp: lines::timestamp(now),
             level: "INFO",
             request_id: &self.request_id,
             client: &self.client,
@@ -217,8 +264,38 @@ impl Access {
             why: self.why,
             side: &self.side,
             detail: &self.detail,
+            trace_id: &self.trace_id,
             target: "access",
         });
+    }
+
+    fn combined(&self, now: OffsetDateTime) -> String {
+        const DATE: &[BorrowedFormatItem<'_>] =
+            format_description!("[day]/[month repr:short]/[year]:[hour]:[minute]:[second] +0000");
+        let date = now.format(DATE).unwrap_or_default();
+        let user = [&self.principal, &self.person]
+            .into_iter()
+            .find(|name| !name.is_empty());
+        // SECURITY: a path holds no quotes (they are refused), and no line breaks: a line stays one line.
+        let Self {
+            client,
+            method,
+            path,
+            protocol,
+            status,
+            bytes,
+            host,
+            request_id,
+            why,
+            ..
+        } = self;
+        let user = user.map_or("-", String::as_str);
+        let [host, why] =
+            [host.as_str(), *why].map(|text| if text.is_empty() { "-" } else { text });
+        let path = path.escape_default();
+        format!(
+            "{client} - {user} [{date}] \"{method} {path} {protocol}\" {status} {bytes} \"-\" \"-\" {host} {request_id} {why}"
+        )
     }
 }
 
@@ -248,6 +325,8 @@ struct Line<'a> {
     why: &'static str,
     side: &'a str,
     detail: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    trace_id: &'a str,
     target: &'static str,
 }
 
