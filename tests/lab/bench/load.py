@@ -30,8 +30,7 @@ def percentiles(path):
         times = sorted(int(line.split("\t")[2]) for line in lines if line.strip())
     if not times:
         return None, None
-    at = lambda share: times[min(len(times) - 1, math.ceil(len(times) * share) - 1)] / 1000
-    return at(0.50), at(0.99)
+    return tuple(times[math.ceil(len(times) * share) - 1] / 1000 for share in (0.50, 0.99))
 
 
 def _numbers(pattern, text):

@@ -1,6 +1,7 @@
 """Who runs where, and what a process costs: read from the kernel, not asked of the programs."""
 
 import os
+import platform
 import resource
 import socket
 import time
@@ -75,8 +76,7 @@ def shape():
                 model = line.split(":", 1)[1].strip()
                 break
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    with open("/etc/os-release", encoding="utf-8") as lines:
-        system = next((l.split("=", 1)[1].strip().strip('"') for l in lines if l.startswith("PRETTY_NAME")), "")
+    system = platform.freedesktop_os_release().get("PRETTY_NAME", "an unknown system")
     count = len(os.sched_getaffinity(0))
     return f"{count} cores ({model}), {gib:.0f} GiB, {system}"
 

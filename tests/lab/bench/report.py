@@ -91,7 +91,7 @@ def as_json(cases, facts, wrong):
                         for server, samples in case.samples.items()},
             "goals": [{"what": goal.what, "value": value, "floor": goal.floor, "aim": goal.aim, "verdict": met}
                       for goal, value, met in verdicts(case)]}
-    return json.dumps({**facts, "cases": [one(case) for case in cases], "failed": wrong}, indent=1) + "\n"
+    return json.dumps({**facts, "cases": [one(case) for case in cases], "failed": wrong}, indent=1, ensure_ascii=False) + "\n"
 
 
 def markdown(cases, facts):
