@@ -64,7 +64,7 @@ class Server:
         for file in sorted(os.listdir(self.folder)):
             if file.endswith((".log", ".err")):
                 with open(os.path.join(self.folder, file), encoding="utf-8", errors="replace") as log:
-                    text += "".join(log.readlines()[-15:])
+                    text += "".join(line[:300].rstrip("\n") + "\n" for line in log.readlines()[-6:])
         return text
 
     def pids(self):
