@@ -7,9 +7,10 @@ import math
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import idle
-from load import Wrong, h2load, wrk
+from load import Nothing, Wrong, h2load, wrk
 
 TEN_MIB = 10 * 1024 * 1024
 
@@ -52,7 +53,8 @@ class Bench:
         """`run(server, seconds)` for each contestant, round after round; the first, of `warm` seconds, does not count."""
         self.cases.append(case)
         for server in contestants:
-            run(server, warm)
+            with suppress(Nothing):
+                run(server, warm)
         for _ in range(self.rounds):
             for server in contestants:
                 case.add(server.name, run(server, self.seconds))
@@ -174,7 +176,8 @@ class Bench:
             # Every session once, so that all are held.
             done, until = 0, time.monotonic() + 30
             while done < session_count * 1.1 and time.monotonic() < until:
-                done += wrk(world, gate, gate.all_cookies, 1 + session_count // 20_000).requests
+                with suppress(Nothing):
+                    done += wrk(world, gate, gate.all_cookies, 1 + session_count // 20_000).requests
             runs.append((name, gate, gate.some_cookies if name == sessions else gate.all_cookies))
         runs.append((every, gate, gate.all_cookies))
         self.cases.append(case)
@@ -182,7 +185,8 @@ class Bench:
             for name, gate, cookies in runs:
                 if name != every:
                     # Rounds lie far apart: read again is what was not used for half a minute.
-                    wrk(world, gate, cookies, 1)
+                    with suppress(Nothing):
+                        wrk(world, gate, cookies, 1)
                 case.add(name, wrk(world, gate, cookies, self.seconds))
                 gate.tidy()
         case.note = (" With all in turn a session comes up again so late that it is read from the store again,"

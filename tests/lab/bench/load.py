@@ -14,6 +14,10 @@ class Wrong(Exception):
     """Answers that were not what was asked for: a figure of them would mean nothing."""
 
 
+class Nothing(Wrong):
+    """No answer within the time: what a warming up on a busy machine may end with, a round may not."""
+
+
 class Sample:
     """One round of one proxy."""
 
@@ -62,7 +66,8 @@ def h2load(world, server, path, options, host="wiki", length=None, uploads=0):
     traffic = _numbers(r"^traffic: .*\((\d+)\) total, .*\((\d+)\) headers.*\((\d+)\) data", text)
     rate = re.search(r"^finished in .*?, ([\d.]+) req/s", text, re.M)
     if run.returncode or not codes or not traffic or not rate or codes[0] == 0 or sum(codes[1:]):
-        raise Wrong(f"{server.name} {path}: not only 200:\n{text[-900:]}{run.stderr[-300:]}\n{server.last_words()}")
+        fault = Nothing if codes and not sum(codes) else Wrong
+        raise fault(f"{server.name} {path}: not only 200:\n{text[-900:]}{run.stderr[-300:]}\n{server.last_words()}")
     good, data = codes[0], traffic[2]
     # When the time was over, up to 512 answers were under way: a status without its data, or data without its end.
     if length is not None and abs(good * length - data) > 600 * length:
@@ -113,7 +118,8 @@ def wrk(world, server, cookies, seconds, host="wiki", path="/1k"):
     found = re.search(r"^SUM (.*)$", run.stdout, re.M)
     total = json.loads(found[1]) if found else {"requests": 0, "wrong": 0}
     if run.returncode or total["requests"] == 0 or total["wrong"]:
-        raise Wrong(f"{server.name} {path}: {total}\n{run.stdout[-500:]}{run.stderr[-500:]}\n{server.last_words()}")
+        fault = Wrong if run.returncode or total["wrong"] else Nothing
+        raise fault(f"{server.name} {path}: {total}\n{run.stdout[-500:]}{run.stderr[-500:]}\n{server.last_words()}")
     server.turn[cookies] = server.turn.get(cookies, 0) + total["requests"]
     return Sample(total["requests"], total["requests"] / total["us"] * 1e6, spent, total["bytes"],
                   total["p50"] / 1000, total["p99"] / 1000, machine.peak(pids))
