@@ -3,10 +3,11 @@
 # make test   everything that must be green
 # make soak   200 people, 200 000 requests, nobody may get another's page
 # make measure  first visit by step, warm requests, memory; of a release build
+# make bench    beside nginx, HAProxy and mod_auth_openidc: what a request costs (ARGS=--record: BENCHMARKS.md)
 # make fmt    formats the sources
 # make lint   format, lints, documentation
 
-.PHONY: demo down test soak measure fmt lint
+.PHONY: demo down test soak measure bench fmt lint
 
 demo:
 	@tests/lab/run.sh demo
@@ -22,6 +23,9 @@ soak:
 
 measure:
 	@tests/lab/run.sh measure $(ARGS)
+
+bench:
+	@tests/lab/run.sh bench $(ARGS)
 
 fmt:
 	@cargo fmt

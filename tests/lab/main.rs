@@ -78,6 +78,8 @@ enum Command {
     Measure(measure::Args),
     /// What one warm Negotiate token costs, made here and by GSS-API; of a running lab.
     Token(measure::token::Args),
+    /// Write a gateway's configuration for a running lab, to be started by somebody else.
+    Configure(up::Configured),
     /// What `up` starts in the background.
     #[command(hide = true)]
     Keep(Wanted),
@@ -104,6 +106,7 @@ fn run(command: Command) -> Result<ExitCode, Trouble> {
         Command::Soak(args) => in_runtime(told(soak::run(args))),
         Command::Measure(args) => in_runtime(told(measure::run(args))),
         Command::Token(args) => in_runtime(told(measure::token::run(args))),
+        Command::Configure(wanted) => up::configure(&wanted),
         Command::Keep(wanted) => in_runtime(up::keep(wanted)),
     }
 }

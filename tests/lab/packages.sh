@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and the lab need on Debian 12; quick when everything is there.
+# With "bench": also the peers that `make bench` measures, and its load generators.
 #
 # Samba comes from bookworm-backports: Debian 12's own has neither functional level 2016 nor
 # resource-based delegation. The source is derived from the machine's own configuration.
@@ -12,6 +13,8 @@ LOG=.lab/logs/packages.log
 PACKAGES="gcc make pkg-config libkrb5-dev libclang-dev krb5-user ldap-utils apache2
     libapache2-mod-auth-gssapi iproute2 util-linux curl ca-certificates chromium chromium-driver"
 BACKPORTS="samba-ad-dc samba-ad-provision samba-dsdb-modules python3-samba ldb-tools"
+BENCH="nginx haproxy libapache2-mod-auth-openidc nghttp2-client wrk"
+[ "${1:-}" != bench ] || PACKAGES="$PACKAGES $BENCH"
 SAMBA_AT_LEAST=2:4.20
 
 say() { echo "$*" | tee -a "$LOG"; }
@@ -112,7 +115,7 @@ install_packages() {
         return 1
     fi
     if [ -n "$samba" ] && ! backports_are_configured; then add_backports; fi
-    new=$(for unit in apache2 samba-ad-dc; do [ -z "$(missing $unit)" ] || echo $unit; done)
+    new=$(for unit in apache2 samba-ad-dc nginx haproxy; do [ -z "$(missing $unit)" ] || echo $unit; done)
     say "      reading package lists"
     apt update
     if [ -n "$wanted" ]; then

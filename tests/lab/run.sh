@@ -82,12 +82,47 @@ on_release() {
     "$lab" "$1" --demo "$dir/demo.json" --json "$dir/$1.json" "${@:2}"
 }
 
+BENCH=
+bench_ended() {
+    if [ -n "$BENCH" ]; then
+        kill "$BENCH" 2>/dev/null || true
+        wait "$BENCH" || true
+    fi
+    "$LAB" down --dir "$TARGET/bench" >>"$LOGS/down.log" 2>&1 || true
+}
+
+# What is released, beside its peers. KERBGATE_BIN=file measures a build of your own instead.
+bench() {
+    local binary=${KERBGATE_BIN:-$TARGET/dist/kerbgate} built="build of its own (KERBGATE_BIN)" status=0
+    steps_of 4
+    say "packages, log: $LOGS/packages.log"
+    tests/lab/packages.sh bench
+    if [ -z "${KERBGATE_BIN:-}" ]; then
+        built="dist profile (thin LTO)"
+        step "compiling as for a release (first time: many minutes)" dist.log \
+            cargo build --profile dist --bin kerbgate
+    fi
+    step "compiling the lab$(first_time)" build.log cargo build --example kerbgate-lab
+    say "starting a lab of its own in $TARGET/bench, then measuring (eight minutes); figures: .lab/bench.json"
+    trap bench_ended EXIT
+    trap 'exit 130' INT TERM
+    "$LAB" up --dir "$TARGET/bench" | sed 's/^/            /'
+    # In the background: a signal shall not have to wait for the end of it.
+    /usr/bin/python3 tests/lab/bench --lab "$LAB" --lab-folder "$TARGET/bench" --binary "$binary" \
+        --built "$built" --json .lab/bench.json "$@" &
+    BENCH=$!
+    wait "$BENCH" || status=$?
+    BENCH=
+    return "$status"
+}
+
 case ${1:-} in
 demo | down | lint) "$@" ;;
+bench) "$@" ;;
 soak | measure) on_release "$@" ;;
 test) tests ;;
 *)
-    echo "usage: $0 demo|down|test|lint|soak|measure" >&2
+    echo "usage: $0 demo|down|test|lint|soak|measure|bench" >&2
     exit 64
     ;;
 esac

@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use crate::facts::Facts;
 use crate::folder::Folder;
 use crate::folder::Keeper;
 use crate::folder::Started;
+use crate::gateway;
 use crate::keeper;
 use crate::keeper::Plan;
 use crate::processes;
@@ -43,6 +45,23 @@ pub struct Wanted {
     /// Stop by itself when nobody has held `in-use.lock` for so many seconds.
     #[arg(long)]
     until_unused: Option<u64>,
+}
+
+/// Where a gateway of its own shall be.
+#[derive(clap::Args, Debug)]
+pub struct Configured {
+    /// The running lab's folder.
+    #[arg(long, default_value = ".lab")]
+    dir: PathBuf,
+    /// The folder to write into.
+    #[arg(long)]
+    to: PathBuf,
+    /// The gateway's port.
+    #[arg(long)]
+    port: u16,
+    /// The Entra emulator's port.
+    #[arg(long)]
+    entra_port: u16,
 }
 
 impl Wanted {
@@ -204,6 +223,21 @@ pub fn status(dir: &Path) -> Result<ExitCode, Trouble> {
         };
         println!("  {} {state}, process {}", process.name, process.id.pid);
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes `kerbgate.toml` and what belongs to it.
+pub fn configure(wanted: &Configured) -> Result<ExitCode, Trouble> {
+    let folder = Folder::open(&wanted.dir)?;
+    let Some(facts) = folder.read_json::<Facts>("lab.json") else {
+        return Err(Trouble::new("the lab does not run"));
+    };
+    let world = gateway::World {
+        facts: &facts,
+        listen: SocketAddr::from(([127, 0, 0, 1], wanted.port)),
+        entra_port: wanted.entra_port,
+    };
+    gateway::write(&wanted.to, &world).because(wanted.to.display())?;
     Ok(ExitCode::SUCCESS)
 }
 
