@@ -3,10 +3,11 @@
 # make test   everything that must be green
 # make soak   200 people, 200 000 requests, nobody may get another's page
 # make measure  first visit by step, warm requests, memory; of a release build
+# make fuzz   the parsers against made-up bytes; FUZZ_SECONDS=600 for longer than in make test
 # make fmt    formats the sources
 # make lint   format, lints, documentation
 
-.PHONY: demo down test soak measure fmt lint
+.PHONY: demo down test fuzz soak measure fmt lint
 
 demo:
 	@tests/lab/run.sh demo
@@ -16,6 +17,9 @@ down:
 
 test:
 	@tests/lab/run.sh test
+
+fuzz:
+	@tests/lab/run.sh fuzz
 
 soak:
 	@tests/lab/run.sh soak $(ARGS)

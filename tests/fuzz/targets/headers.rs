@@ -10,12 +10,10 @@ use libfuzzer_sys::fuzz_target;
 
 const IDENTITY: [&str; 3] = ["x-user", "sap_user", "remote-groups"];
 
-/// Letters and digits only: the most that any server folds together.
+/// As CGI variables are made: whatever is neither letter nor digit becomes the same character.
 fn folded(name: &str) -> String {
-    name.chars()
-        .filter(char::is_ascii_alphanumeric)
-        .collect::<String>()
-        .to_ascii_lowercase()
+    name.to_ascii_lowercase()
+        .replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }
 
 fn is_forbidden(name: &str) -> bool {
@@ -43,11 +41,7 @@ fn is_forbidden(name: &str) -> bool {
         "transfer-encoding",
         "content-length",
     ];
-    // Dashes, dots and underscores are one to somebody; a name without any separator is another name.
-    let separators = |name: &str| name.matches(['-', '_', '.']).count();
-    NAMES
-        .iter()
-        .any(|bad| folded(bad) == folded(name) && separators(bad) == separators(name))
+    NAMES.contains(&&*folded(name))
 }
 
 fuzz_target!(|lines: Vec<(&str, &[u8])>| {
