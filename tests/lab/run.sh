@@ -62,8 +62,8 @@ fuzz() {
     for name in $names; do
         mkdir -p "$folder/corpus/$name" "$folder/found"
         echo "== $name"
-        "$folder/$host/release/$name" -seed=1 -max_total_time="${FUZZ_SECONDS:-10}" -timeout=5 -rss_limit_mb=1024 -dict=tests/fuzz/words.dict \
-            -verbosity=0 -print_final_stats=1 -artifact_prefix="$folder/found/$name-" "$folder/corpus/$name"
+        "$folder/$host/release/$name" -seed=1 -max_total_time="${FUZZ_SECONDS:-10}" -timeout=5 -rss_limit_mb=1024 \
+            -dict=tests/fuzz/words.dict -verbosity=0 -print_final_stats=1 -artifact_prefix="$folder/found/$name-" "$folder/corpus/$name"
     done
     echo "no target found anything"
 }

@@ -67,6 +67,7 @@ mod visitor;
 mod walk;
 mod websockets_end_with_the_session;
 mod websockets_work_signed_in;
+mod what_a_stranger_says_opens_nothing;
 mod what_is_open_shows_nobody;
 mod who_leaves_loses_access;
 mod wire;
