@@ -63,7 +63,8 @@ fuzz() {
         mkdir -p "$folder/corpus/$name" "$folder/found"
         echo "== $name"
         "$folder/$host/release/$name" -seed=1 -max_total_time="${FUZZ_SECONDS:-10}" -timeout=5 -rss_limit_mb=1024 \
-            -dict=tests/fuzz/words.dict -verbosity=0 -print_final_stats=1 -artifact_prefix="$folder/found/$name-" "$folder/corpus/$name"
+            -dict=tests/fuzz/words.dict -verbosity=0 -print_final_stats=1 -artifact_prefix="$folder/found/$name-" "$folder/corpus/$name" \
+            $([ ! -d "tests/fuzz/seeds/$name" ] || echo "tests/fuzz/seeds/$name")
     done
     echo "no target found anything"
 }
