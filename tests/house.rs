@@ -72,6 +72,54 @@ fn no_file_is_too_long_to_read() {
     assert!(long.is_empty(), "split these: {long:?}");
 }
 
+/// The table of attacks in SECURITY.md names tests; a renamed or lost one is noticed here.
+#[test]
+fn attacks_are_refused_by_tests_that_exist() {
+    let text = fs::read_to_string("SECURITY.md").unwrap();
+    let (_, table) = text.split_once("| Attack |").unwrap();
+    let rows = table
+        .lines()
+        .take_while(|line| line.starts_with('|') || line.starts_with(" Ref"));
+    let named: Vec<&str> = rows
+        .flat_map(|row| row.split('`').skip(1).step_by(2))
+        .filter(|name| name.contains("::"))
+        .collect();
+    assert!(named.len() > 40, "the table is gone: {named:?}");
+    let lost: Vec<&str> = named
+        .into_iter()
+        .filter(|name| {
+            let (file, test) = name.split_once("::").unwrap();
+            let (path, wanted) = match file {
+                "fuzz" => (
+                    format!("tests/fuzz/targets/{test}.rs"),
+                    "fuzz_target!(".into(),
+                ),
+                _ if file.contains('/') => (file.to_owned(), format!("fn {test}(")),
+                _ => (format!("tests/promises/{file}.rs"), format!("fn {test}(")),
+            };
+            !fs::read_to_string(path).is_ok_and(|text| text.contains(&wanted))
+        })
+        .collect();
+    assert!(
+        lost.is_empty(),
+        "SECURITY.md names tests that are not there: {lost:?}"
+    );
+}
+
+/// Every target is built and run by `make test`, and none is empty.
+#[test]
+fn every_fuzz_target_is_run() {
+    let manifest = fs::read_to_string("tests/fuzz/Cargo.toml").unwrap();
+    for entry in fs::read_dir("tests/fuzz/targets").unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let path = format!("path = \"targets/{name}\"");
+        assert!(
+            manifest.contains(&path),
+            "tests/fuzz/Cargo.toml lacks {name}"
+        );
+    }
+}
+
 /// Every import in `text` that leaves the rooms in `allowed`.
 ///
 /// `crate::{a, b}` counts as a fault: one room per line keeps the arrows visible.

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::HeaderValue;
 use http::header;
 
-use super::random;
+use super::cookie_header;
 use crate::model::stop::Code;
 use crate::model::stop::Stop;
 
@@ -32,31 +32,8 @@ pub fn is_ours(name: &str) -> bool {
 /// # Errors
 /// `cookie-duplicate`.
 pub(super) fn read<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Stop> {
-    let mut found = None;
-    // HTTP/2 may split the header (RFC 9113 8.2.3).
-    for field in headers.get_all(header::COOKIE) {
-        // Bytes, not text: a neighbor's cookie may hold anything.
-        for pair in field.as_bytes().split(|b| *b == b';') {
-            let pair = pair.trim_ascii();
-            let mut halves = pair.splitn(2, |b| *b == b'=');
-            let (key, value) = (halves.next().unwrap_or_default(), halves.next());
-            if key.trim_ascii_end() != name.as_bytes() {
-                continue;
-            }
-            // SECURITY: browsers keep one `__Host-` cookie of a name; a second one was planted (cookie tossing), and which
-            // of the two is ours cannot be known.
-            if found.is_some() {
-                return Err(Stop::deny(
-                    Code::CookieDuplicate,
-                    format!("two cookies {name}"),
-                ));
-            }
-            found = Some(value.unwrap_or_default());
-        }
-    }
-    Ok(found
-        .and_then(|value| std::str::from_utf8(value).ok())
-        .filter(|value| random::is_id(value)))
+    cookie_header::id(headers, name)
+        .map_err(|twice| Stop::deny(Code::CookieDuplicate, twice.to_string()))
 }
 
 /// False when the cookie `name` is certainly absent: cheap, for what almost never is there.
@@ -113,6 +90,7 @@ fn set(value: &str) -> Result<HeaderValue, Stop> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authn::random;
 
     fn headers(fields: &[&[u8]]) -> HeaderMap {
         fields

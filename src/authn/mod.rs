@@ -19,6 +19,7 @@
 mod answer;
 mod bearer;
 pub mod cookie;
+pub mod cookie_header;
 pub mod fetch;
 pub mod kept_form;
 mod own_path;

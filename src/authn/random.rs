@@ -12,11 +12,3 @@ pub(super) fn id() -> Result<String, Stop> {
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| reason::internal("no random numbers"))?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
-
-/// True for a text that could be one of ours.
-pub(super) fn is_id(text: &str) -> bool {
-    text.len() == 43
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-}

@@ -249,10 +249,13 @@ fn is_reserved(plain: &str) -> bool {
     names.contains(&plain) || families.iter().any(|family| plain.starts_with(family))
 }
 
-/// One spelling of names that some server takes for the same.
+/// One spelling of names that some server takes for the same: CGI variables know letters, digits and `_`, and
+/// Apache up to 2.2 makes one of every other character a name may have (`X$User`, `X~User`).
 fn dashed(name: &str) -> std::borrow::Cow<'_, str> {
-    if name.bytes().any(|byte| matches!(byte, b'_' | b'.')) {
-        name.replace(['_', '.'], "-").into()
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if name.bytes().any(|byte| !plain(byte)) {
+        name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+            .into()
     } else {
         name.into()
     }
@@ -297,6 +300,8 @@ pub fn is_ours(cookie: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn map(headers: &[(&str, &str)]) -> HeaderMap {
@@ -334,6 +339,9 @@ mod tests {
             "SAP-User",
             "sap_user",
             "Sap.User",
+            "Sap$User",
+            "X~User",
+            "X!Remote+User",
             "X-Remote-User",
             "X_Remote_User",
             "X-Remote-Groups",
@@ -461,6 +469,55 @@ mod tests {
         ] {
             let found = wanted_upgrade(&map(&[("upgrade", value)]));
             assert_eq!(found.as_deref(), wanted, "{value}");
+        }
+    }
+
+    proptest! {
+        /// Case and whatever stands between the words: no spelling of a managed name is left.
+        #[test]
+        fn no_spelling_of_a_managed_name_survives(
+            words in prop::sample::select(vec![
+                "x user", "sap user", "x remote user", "x forwarded for", "x forwarded user", "x original url",
+                "kerbgate jwt assertion", "x kerbgate anything", "remote user", "auth user", "x real ip",
+            ]),
+            between in "[-!#$%&'*+.^_`|~]{3}",
+            upper: u64,
+            value in "[ -~]{0,20}",
+        ) {
+            let mut between = between.chars();
+            let name: String = words
+                .chars()
+                .enumerate()
+                .map(|(at, c)| match c {
+                    ' ' => between.next().unwrap_or('-'),
+                    c if upper >> at & 1 == 1 => c.to_ascii_uppercase(),
+                    c => c,
+                })
+                .collect();
+            let left = scrubbed(&[("accept", "*/*"), (&name, &value), (&name, "twice")]);
+            prop_assert_eq!(left, Ok(vec![String::from("accept: */*")]), "{}", name);
+            let listed = format!("close, {name}");
+            prop_assert!(scrubbed(&[("connection", &listed)]).is_err(), "{}", name);
+        }
+
+        /// Whatever else an application sets stays, byte for byte and in order; ours goes, wherever it stands.
+        #[test]
+        fn other_cookies_stay(
+            cookies in prop::collection::vec("[a-zA-Z_-]{1,9}=[ -:<-~]{0,9}[!-:<-~]", 1..6),
+            ours in "__(Host|host|HOST)-[kK]erbgate(-[a-z]{1,6})?=[!-:<-~]{0,9}",
+            at in 0_usize..6,
+            split: bool,
+        ) {
+            let mut all = cookies.clone();
+            all.insert(at.min(cookies.len()), ours);
+            let joined = all.join("; ");
+            let sent: Vec<(&str, &str)> = if split {
+                all.iter().map(|cookie| ("cookie", &**cookie)).collect()
+            } else {
+                vec![("cookie", &joined)]
+            };
+            let wanted = format!("cookie: {}", cookies.join("; ").as_bytes().escape_ascii());
+            prop_assert_eq!(scrubbed(&sent), Ok(vec![wanted]));
         }
     }
 }

@@ -47,13 +47,36 @@ lint_steps() {
     step "documentation" doc.log env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 }
 
+# Coverage as cargo-fuzz asks for it, which stable Rust gives as well. In a folder of its own: the flags differ.
+FUZZ_FLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
+    -Cllvm-args=-sanitizer-coverage-trace-compares"
+
+# Every target for FUZZ_SECONDS, always from the same seed; what it found before is kept and tried first.
+fuzz() {
+    local host names name folder=$TARGET/fuzz
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    RUSTFLAGS=$FUZZ_FLAGS cargo build --locked --release --manifest-path tests/fuzz/Cargo.toml \
+        --target "$host" --target-dir "$folder"
+    names=$(sed -n 's/^path = "targets\/\(.*\)\.rs"/\1/p' tests/fuzz/Cargo.toml)
+    for name in $names; do
+        mkdir -p "$folder/corpus/$name" "$folder/found"
+        echo "== $name"
+        "$folder/$host/release/$name" -seed=1 -max_total_time="${FUZZ_SECONDS:-10}" -timeout=5 -rss_limit_mb=1024 \
+            -dict=tests/fuzz/words.dict -verbosity=0 -print_final_stats=1 -artifact_prefix="$folder/found/$name-" "$folder/corpus/$name" \
+            $([ ! -d "tests/fuzz/seeds/$name" ] || echo "tests/fuzz/seeds/$name")
+    done
+    echo "no target found anything"
+}
+
 tests() {
-    steps_of 7
+    steps_of 8
     trap stop_test_lab EXIT
     trap 'exit 130' INT TERM
     packages
     lint_steps
     step "dependency rules" deny.log cargo deny --locked check bans licenses sources
+    step "fuzzing the parsers" fuzz.log fuzz
     step "compiling the tests" build.log sh -c \
         'cargo build --example kerbgate-lab && cargo nextest run --no-run'
     say "tests, log: $LOGS/test.log"
@@ -118,11 +141,12 @@ bench() {
 
 case ${1:-} in
 demo | down | lint) "$@" ;;
+fuzz) fuzz ;;
 bench) "$@" ;;
 soak | measure) on_release "$@" ;;
 test) tests ;;
 *)
-    echo "usage: $0 demo|down|test|lint|soak|measure|bench" >&2
+    echo "usage: $0 demo|down|test|lint|fuzz|soak|measure|bench" >&2
     exit 64
     ;;
 esac

@@ -69,6 +69,7 @@ mod walk;
 mod websockets_end_with_the_session;
 mod websockets_work_signed_in;
 mod what_happens_can_be_counted;
+mod what_a_stranger_says_opens_nothing;
 mod what_is_open_shows_nobody;
 mod who_comes_from_where_is_known;
 mod who_leaves_loses_access;
