@@ -36,6 +36,7 @@ use crate::model::names::AppId;
 use crate::oidc::Issuer;
 use crate::pages::Pages;
 use crate::pipeline::Pipeline;
+use crate::rewrite::table::Links;
 use crate::route::Routes;
 use crate::sso::Sso;
 use crate::sso::assertion::Signer;
@@ -263,6 +264,7 @@ fn raise(
             ground.clock,
         ),
         forwarder: checked.forwarder,
+        links: Links::new(&config.applications),
         pages: checked.pages,
         clock: ground.clock,
     };

@@ -60,6 +60,7 @@ use crate::pages::Pages;
 use crate::pages::Refusal;
 use crate::pipeline::exchange::Outbound;
 use crate::rewrite;
+use crate::rewrite::table::Links;
 use crate::route::Matched;
 use crate::route::OWN_PREFIX;
 use crate::route::Routes;
@@ -81,6 +82,8 @@ pub struct Pipeline {
     pub sso: Sso,
     /// 6
     pub forwarder: Arc<Forwarder>,
+    /// 7
+    pub links: Links,
     /// What a visitor reads when a walk ends early.
     pub pages: Pages,
     /// For the pages' time of day.
@@ -192,7 +195,7 @@ impl Pipeline {
         };
 
         trace.enter("rewrite");
-        rewrite::response(response.headers_mut(), &app);
+        rewrite::response(response.headers_mut(), &app, &self.links);
         if resumed {
             let gone = cookie::FORM_GONE;
             response.headers_mut().append(header::SET_COOKIE, gone);
