@@ -86,11 +86,29 @@ impl Authz {
         })
     }
 
+    /// Lets somebody who may use `app` in while it is closed for maintenance, if an exception fits.
+    ///
+    /// # Errors
+    /// `maintenance`.
+    pub fn excepted(&self, user: &AuthorizedUser, app: &Application) -> Result<(), Stop> {
+        if is_excepted(user.claims(), user.groups(), app) {
+            return Ok(());
+        }
+        let detail = format!("{} fits no exception", user.claims().person);
+        Err(Stop::deny(Code::Maintenance, detail))
+    }
+
     async fn groups(&self, claims: &Claims, app: &Application) -> Result<Vec<Uuid>, Stop> {
         if let Groups::Listed(groups) = &claims.groups {
             return Ok(groups.clone());
         }
-        let rules = app.access.allow.iter().chain(&app.access.deny);
+        let except = app.maintenance.iter().flat_map(|closed| &closed.except);
+        let rules = app
+            .access
+            .allow
+            .iter()
+            .chain(&app.access.deny)
+            .chain(except);
         let named: BTreeSet<Uuid> = rules
             .filter_map(|rule| rule.group)
             .chain(self.mapped_groups.iter().copied())
@@ -150,6 +168,15 @@ pub fn decide(claims: &Claims, groups: &[Uuid], access: &Access) -> Result<(), D
         Code::NotAllowed,
         format!("{person} fits no allow rule; app roles in the token: [{roles}]"),
     )
+}
+
+/// True unless `app` is closed for maintenance and no exception fits.
+#[must_use]
+pub fn is_excepted(claims: &Claims, groups: &[Uuid], app: &Application) -> bool {
+    app.maintenance.as_ref().is_none_or(|closed| {
+        let mut rules = closed.except.iter();
+        rules.any(|rule| fits(rule, claims, groups))
+    })
 }
 
 /// True when every part of `rule` fits; a rule without parts fits nobody.

@@ -36,6 +36,7 @@ use crate::model::names::AppId;
 use crate::oidc::Issuer;
 use crate::pages::Pages;
 use crate::pipeline::Pipeline;
+use crate::pipeline::admission::Admission;
 use crate::rewrite::table::Links;
 use crate::route::Routes;
 use crate::sso::Sso;
@@ -247,6 +248,7 @@ fn raise(
     };
     let applications = applications(config, before);
     let pipeline = Pipeline {
+        admission: admission(config, before, &applications),
         routes: Routes::new(
             config.gateway.sign_in_host.clone(),
             config
@@ -303,7 +305,8 @@ fn applications(config: &Config, before: Option<&Generation>) -> HashMap<AppId, 
     let known = |app: &Application| {
         let before = before?;
         let part = prints::application(app.id.as_str());
-        let same = same(before, config, &[part.as_str(), "hosts"]);
+        // [maintenance] of the gateway closes applications whose own file did not change.
+        let same = same(before, config, &[part.as_str(), "hosts", "maintenance"]);
         before.applications.get(&app.id).filter(|_| same).cloned()
     };
     config
@@ -314,6 +317,24 @@ fn applications(config: &Config, before: Option<&Generation>) -> HashMap<AppId, 
             (app.id.clone(), kept)
         })
         .collect()
+}
+
+/// Whoever is held back stays so while the limits are the same.
+fn admission(
+    config: &Config,
+    before: Option<&Generation>,
+    applications: &HashMap<AppId, Arc<Application>>,
+) -> Admission {
+    let admission = Admission::new(
+        config.listener.forwarded.clone(),
+        config.addresses.clone(),
+        &config.rates.requests,
+        applications.values(),
+    );
+    match before {
+        Some(before) => admission.going_on_from(&before.pipeline.admission),
+        None => admission,
+    }
 }
 
 fn authz(config: &Config, issuer: &Arc<Issuer>) -> Result<Authz, StartError> {

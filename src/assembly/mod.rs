@@ -31,6 +31,7 @@ use crate::kerberos::KdcAddress;
 use crate::ldap;
 use crate::ldap::Dn;
 use crate::listener;
+use crate::listener::buckets::AtOnce;
 use crate::mapping::settings as mapping;
 use crate::mapping::settings::GroupSource;
 use crate::mapping::settings::ManagedGroup;
@@ -260,11 +261,14 @@ fn bind(section: &Directory, delegator: Option<&Delegator>) -> Result<ldap::Bind
 pub fn listener_settings(config: &Config) -> listener::Settings {
     let section = &config.listener;
     listener::Settings {
+        proxies: section.proxy_protocol_from.clone(),
         // Each worker takes its share; one that is full leaves new connections to the others.
         max_connections: section.max_connections.div_ceil(config.gateway.workers),
+        per_address: section.max_connections_per_address.map(AtOnce::new),
         handshake: section.handshake,
         headers: section.headers,
         idle: section.idle,
+        write: section.write,
         max_head: section.max_head,
         drain: section.drain,
         ..listener::Settings::default()
@@ -281,6 +285,8 @@ pub fn authn_settings(config: &Config) -> authn::Settings {
         recheck: session.recheck,
         issuer_grace: session.issuer_grace,
         sign_in: session.sign_in,
+        sign_ins: config.rates.sign_ins,
+        bad_tokens: config.rates.bad_tokens,
         ..authn::Settings::new(
             config.gateway.sign_in_url.clone(),
             config.gateway.sign_in_host.clone(),

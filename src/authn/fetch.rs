@@ -69,15 +69,26 @@ fn accepts_html(range: &str) -> bool {
 }
 
 /// True when the request must not be trusted with a session: it changes something, or opens a socket, and comes from
-/// another site's page. `own_origin` is only asked for where it matters.
+/// another site's page. Sockets may also come from `socket_origins`. `own_origin` is only asked for where it matters.
 #[must_use]
-pub fn is_foreign(head: &Parts, own_origin: impl FnOnce() -> String) -> bool {
-    let harmless = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS)
-        && !head.headers.contains_key(header::UPGRADE);
-    if harmless {
+pub fn is_foreign(
+    head: &Parts,
+    socket_origins: &[String],
+    own_origin: impl FnOnce() -> String,
+) -> bool {
+    let upgrade = head.headers.get(header::UPGRADE);
+    let reads = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if reads && upgrade.is_none() {
         return false;
     }
     let origin = text(&head.headers, header::ORIGIN.as_str());
+    // SECURITY: a page of any site may open a socket to us and read what comes; nothing but its Origin tells (RFC 6455
+    // 10.2). Browsers always send one, so a session without it is no browser's: programs bring access tokens.
+    if upgrade.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        return !origin.is_some_and(|origin| {
+            socket_origins.iter().any(|listed| listed == origin) || origin == own_origin()
+        });
+    }
     // SECURITY: `SameSite=Lax` does not hold against a hostile sibling under the same registrable domain.
     match text(&head.headers, "sec-fetch-site") {
         // Also with `Origin: null`, which a page with `Referrer-Policy: no-referrer` sends to itself.
@@ -228,6 +239,7 @@ mod tests {
     #[test]
     fn changes_from_other_sites_are_foreign() {
         const OWN: &str = "https://wiki.example.com:8443";
+        const LISTED: &str = "https://portal.example";
         let cases: &[(&str, Headers, bool)] = &[
             (
                 "POST",
@@ -276,10 +288,23 @@ mod tests {
                 true,
             ),
             ("GET", &[("upgrade", "websocket"), ("origin", OWN)], false),
+            (
+                "GET",
+                &[("upgrade", "WebSocket"), ("origin", LISTED)],
+                false,
+            ),
+            ("POST", &[("origin", LISTED)], true),
+            ("GET", &[("upgrade", "websocket")], true),
+            (
+                "GET",
+                &[("upgrade", "websocket"), ("sec-fetch-site", "same-origin")],
+                true,
+            ),
         ];
         for (method, headers, wanted) in cases {
             assert_eq!(
-                is_foreign(&head(method, headers), || OWN.to_owned()),
+                is_foreign(&head(method, headers), &[LISTED.to_owned()], || OWN
+                    .to_owned()),
                 *wanted,
                 "{method} {headers:?}"
             );

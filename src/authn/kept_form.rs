@@ -116,7 +116,9 @@ impl Authn {
         let inner = &self.inner;
         let begun = match inner.begin(head, app, target).await? {
             Stop::Reply(response) => response,
-            other @ (Stop::Deny(_) | Stop::Fail(_) | Stop::Wait { .. }) => return Err(other),
+            other @ (Stop::Deny(_) | Stop::Later { .. } | Stop::Fail(_) | Stop::Wait { .. }) => {
+                return Err(other);
+            }
         };
         let id = random::id()?;
         let content = Content::of(head, body);

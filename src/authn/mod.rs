@@ -30,6 +30,7 @@ pub mod seal;
 mod session;
 mod sign_in;
 mod sign_out;
+mod stay;
 mod user;
 
 use std::collections::HashMap;
@@ -45,16 +46,22 @@ use uuid::Uuid;
 
 pub use fetch::is_navigation;
 pub use own_path::OwnPath;
+pub use stay::Stay;
 pub use user::AuthenticatedUser;
 pub use user::Ended;
 pub use user::SessionKey;
 pub use user::Via;
 
+use crate::listener::Peer;
+use crate::listener::buckets::Buckets;
+use crate::listener::buckets::Key;
 use crate::model::application::Application;
+use crate::model::application::cors::Cors;
 use crate::model::body::Body;
 use crate::model::clock::Clock;
 use crate::model::names::HostName;
 use crate::model::names::PersonId;
+use crate::model::rates::Rate;
 use crate::model::stop::Code;
 use crate::model::stop::Stop;
 use crate::oidc::Issuer;
@@ -101,6 +108,10 @@ pub struct Settings {
     pub pending_per_browser: u32,
     /// How many sign-ins may have begun in all; default 20 000.
     pub pending_overall: u32,
+    /// How fast one address may begin sign-ins; default: without limit.
+    pub sign_ins: Option<Rate>,
+    /// How fast one address may show tokens that do not hold; default: without limit.
+    pub bad_tokens: Option<Rate>,
 }
 
 impl Settings {
@@ -121,6 +132,8 @@ impl Settings {
             cached_sessions: 100_000,
             pending_per_browser: 10,
             pending_overall: 20_000,
+            sign_ins: None,
+            bad_tokens: None,
         }
     }
 }
@@ -161,6 +174,8 @@ struct Inner {
     /// The sign-in that a browser's other tab has just made for the same person.
     shared: moka::future::Cache<(IdHash, PersonId), Uuid>,
     renewals: moka::future::Cache<Uuid, Outcome>,
+    sign_ins: Option<Buckets>,
+    bad_tokens: Option<Buckets>,
     ended: broadcast::Sender<Ended>,
     /// Who we are in the store's leases.
     process: String,
@@ -196,6 +211,8 @@ impl Authn {
                 renewals: cache(100_000)
                     .time_to_live(RENEWAL_REMEMBERED.min(settings.recheck))
                     .build(),
+                sign_ins: settings.sign_ins.map(Buckets::new),
+                bad_tokens: settings.bad_tokens.map(Buckets::new),
                 ended: broadcast::channel(1024).0,
                 process: Uuid::new_v4().to_string(),
                 settings,
@@ -254,12 +271,15 @@ impl Authn {
         let inner = &self.inner;
         let bearer = bearer::token(&head.headers)?;
         if let Some(token) = bearer.filter(|_| !app.bearer_audiences.is_empty()) {
-            return inner.bearer_user(token, app).await;
+            return inner.bearer_user(token, app, client(head)).await;
         }
         let found = inner.sessions.find(&head.headers, &app.host).await?;
         let (code, why) = match found {
             Found::Live(live, standing) => {
-                if fetch::is_foreign(head, || answer::origin(&app.published_url)) {
+                let own = || answer::origin(&app.published_url);
+                let trusted = |cors: &Cors| cors.trusts(&head.headers);
+                let foreign = fetch::is_foreign(head, &app.websocket.origins, own);
+                if foreign && !app.cors.as_ref().is_some_and(trusted) {
                     let site = fetch::text(&head.headers, "origin").unwrap_or("another site");
                     let detail = format!("from {}", crate::oidc::error::bounded(site));
                     return Err(Stop::deny(Code::ForeignOrigin, detail));
@@ -391,6 +411,12 @@ impl Inner {
         }
         Ok(count)
     }
+}
+
+/// The client that is counted; without a listener (tests) nobody.
+fn client(head: &Parts) -> Option<Key> {
+    let peer = head.extensions.get::<Peer>()?;
+    Some(Key::address(peer.client))
 }
 
 const RENEWAL_REMEMBERED: Duration = Duration::from_secs(5);

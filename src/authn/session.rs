@@ -160,15 +160,30 @@ impl Sessions {
         if live.session.host != *host {
             return Ok(Found::Nothing);
         }
+        Ok(self.judged(live, standing))
+    }
+
+    /// A session that was found before.
+    ///
+    /// # Errors
+    /// The store does not answer and memory does not help.
+    pub(super) async fn find_again(&self, hash: IdHash) -> Result<Found, Stop> {
+        let found = self.look_up(hash).await?;
+        Ok(found.map_or(Found::Nothing, |(live, standing)| {
+            self.judged(live, standing)
+        }))
+    }
+
+    fn judged(&self, live: Arc<Live>, standing: Arc<Standing>) -> Found {
         let now = self.clock.unix();
         if let Some(reason) = standing.ended {
-            return Ok(Found::Ended(reason));
+            return Found::Ended(reason);
         }
         let idle_until = live.last_used().saturating_add(seconds(self.idle));
         if now >= live.session.expires || now >= standing.expires || now >= idle_until {
-            return Ok(Found::Expired(standing.claims.person));
+            return Found::Expired(standing.claims.person);
         }
-        Ok(Found::Live(live, standing))
+        Found::Live(live, standing)
     }
 
     async fn look_up(&self, hash: IdHash) -> Result<Option<(Arc<Live>, Arc<Standing>)>, Stop> {

@@ -50,6 +50,12 @@ impl Inner {
         app: &Application,
         target: &str,
     ) -> Result<Stop, Stop> {
+        if let (Some(sign_ins), Some(key)) = (&self.sign_ins, super::client(head)) {
+            sign_ins.take(key).map_err(|after| {
+                let detail = format!("{key} has begun too many sign-ins");
+                Stop::later(Code::TooManyRequests, detail, after)
+            })?;
+        }
         let browser = self.binding(&head.headers)?;
         let place = (IdHash::of(&browser), app.host.clone());
         let in_a_row = self.loops.get(&place).unwrap_or(0);

@@ -30,7 +30,7 @@ impl Inner {
         host: &HostName,
     ) -> Result<Response<Body>, Stop> {
         let posts = head.method == Method::POST;
-        if posts && fetch::is_foreign(head, || own_origin(head)) {
+        if posts && fetch::is_foreign(head, &[], || own_origin(head)) {
             return Err(Stop::deny(
                 Code::ForeignOrigin,
                 "sign-out from another site",

@@ -14,7 +14,7 @@ use crate::store::records::IdHash;
 /// A person whose identity was proved for this request. Only this room makes one.
 #[derive(Clone, Debug)]
 pub struct AuthenticatedUser {
-    claims: Arc<Claims>,
+    pub(super) claims: Arc<Claims>,
     session: SessionKey,
     via: Via,
 }
@@ -28,7 +28,10 @@ pub enum Via {
         sign_in: Uuid,
     },
     /// By an access token.
-    Bearer,
+    Bearer {
+        /// Its end, Unix seconds.
+        expires: i64,
+    },
 }
 
 /// Stands for one session in pool keys and evictions. No secret: it opens nothing.
@@ -87,11 +90,11 @@ impl AuthenticatedUser {
         }
     }
 
-    pub(super) fn by_bearer(claims: Claims, token: &str) -> Self {
+    pub(super) fn by_bearer(claims: Claims, token: &str, expires: i64) -> Self {
         Self {
             claims: Arc::new(claims),
             session: SessionKey(IdHash::of(&format!("bearer {token}"))),
-            via: Via::Bearer,
+            via: Via::Bearer { expires },
         }
     }
 
@@ -99,7 +102,7 @@ impl AuthenticatedUser {
     #[cfg(test)]
     #[must_use]
     pub fn of_claims(claims: Claims) -> Self {
-        Self::by_bearer(claims, "test")
+        Self::by_bearer(claims, "test", i64::MAX)
     }
 
     /// What the issuer says of the person.
@@ -118,6 +121,10 @@ impl AuthenticatedUser {
     #[must_use]
     pub const fn session_key(&self) -> SessionKey {
         self.session
+    }
+
+    pub(super) const fn session_hash(&self) -> IdHash {
+        self.session.0
     }
 
     /// How the identity was proved.

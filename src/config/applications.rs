@@ -1,5 +1,11 @@
 //! One file an application: `apps/<id>.toml` becomes an [`Application`].
 
+mod balance;
+mod cors;
+pub(super) mod maintenance;
+mod public;
+mod websocket;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +14,7 @@ use std::time::Duration;
 use http::HeaderName;
 use url::Url;
 
+use crate::config::limits;
 use crate::config::prints::Prints;
 use crate::config::reader::Hosts;
 use crate::config::reader::Mistake;
@@ -71,10 +78,28 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
     let owner = root.text("owner");
     let published = published_url(root);
     let backends = backends(root, hosts);
+    let balance = balance::balance(&root.section("balance"));
     let keep_host = root.flag("keep_host", false);
-    let access = access(&root.section("access"));
-    let sso = sso(&root.section("sso"), &backends);
-    let limits = limits(&root.section("limits"));
+    let prefix = published.as_ref().map(|(_, _, prefix)| prefix.as_str());
+    let public = public::read(root, prefix);
+    let (access, sso) = if public.pass_through {
+        for key in ["access", "sso", "bearer", "cors"] {
+            if root.section(key).exists() {
+                root.mistake(key, "means nothing with pass_through = true, where nobody signs in; remove one of the two");
+            }
+        }
+        (Access::default(), Some(Sso::None))
+    } else {
+        (
+            access(&root.section("access")),
+            sso(&root.section("sso"), &backends),
+        )
+    };
+    let cors = cors::read(&root.section("cors"));
+    let maintenance = maintenance::read(&root.section("maintenance"), prefix);
+    let limits = time_and_size(&root.section("limits"));
+    let addresses = limits::addresses(&root.section("addresses"));
+    let rates = limits::rates(&root.section("rates"));
     let bearer = root.section("bearer");
     let bearer_audiences = bearer.list("audiences", "an audience such as \"api://intranet\"");
     if bearer.exists() && bearer_audiences.is_empty() {
@@ -85,6 +110,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         );
     }
     bearer.finish();
+    let websocket = websocket::websocket(&root.section("websocket"));
     let (published_url, host, prefix) = published?;
     Some(Application {
         id: id?,
@@ -94,13 +120,23 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         prefix,
         published_url,
         backends: (!backends.is_empty()).then_some(backends)?,
+        balance,
         keep_host,
         access,
         sso: sso?,
         limits,
+        addresses,
+        rates,
         bearer_audiences,
+        websocket,
+        public,
+        cors,
+        maintenance,
     })
 }
+
+/// Longest segment of a published path, in bytes: what `route` compares.
+const LONGEST: usize = 255;
 
 fn published_url(root: &Section<'_>) -> Option<(Url, HostName, String)> {
     const WANTED: &str = "an address such as \"https://intranet.example.com/\"";
@@ -118,7 +154,8 @@ fn published_url(root: &Section<'_>) -> Option<(Url, HostName, String)> {
         && url.fragment().is_none()
         && url.username().is_empty()
         && !url.path().contains(['%', ';'])
-        && !url.path().contains("//");
+        && !url.path().contains("//")
+        && url.path().split('/').all(|part| part.len() <= LONGEST);
     match host {
         Some(host) if sound => {
             let prefix = url.path().to_owned();
@@ -335,11 +372,13 @@ const RESERVED: [&str; 14] = [
     "via",
 ];
 
-fn limits(section: &Section<'_>) -> Limits {
+fn time_and_size(section: &Section<'_>) -> Limits {
     let limits = Limits {
         connect: section.span("connect", Duration::from_secs(5)),
         first_byte: section.span("first_byte", Duration::from_secs(120)),
         idle: section.span("idle", Duration::from_secs(60)),
+        total: Some(section.span("total", Duration::ZERO)).filter(|total| !total.is_zero()),
+        min_rate: section.size("min_rate", 500),
         max_body: section.size("max_body", 0),
         keep_form: section.size("keep_form", 1 << 20),
     };

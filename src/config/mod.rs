@@ -5,6 +5,7 @@
 //! written before it has succeeded.
 
 pub mod applications;
+pub mod limits;
 pub mod prints;
 pub mod reader;
 pub mod sections;
@@ -14,6 +15,8 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::config::applications::maintenance;
+use crate::config::limits::GatewayRates;
 use crate::config::prints::Prints;
 use crate::config::reader::Mistake;
 use crate::config::reader::Mistakes;
@@ -28,6 +31,7 @@ use crate::config::sections::Log;
 use crate::config::sections::Mapping;
 use crate::config::sections::Pages;
 use crate::config::sections::Session;
+use crate::model::addresses::Addresses;
 use crate::model::application::Application;
 use crate::model::application::Guests;
 use crate::model::application::Sso;
@@ -39,6 +43,10 @@ pub struct Config {
     pub gateway: Gateway,
     /// Sockets, certificates and limits towards clients.
     pub listener: Listener,
+    /// From where people may come to any application.
+    pub addresses: Addresses,
+    /// How much one person or address may ask for in all.
+    pub rates: GatewayRates,
     /// The identity provider.
     pub issuer: Issuer,
     /// Lifetimes of sessions.
@@ -80,6 +88,8 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     let hosts = sections::hosts(&root.section("hosts"));
     let gateway = sections::gateway(&root.section("gateway"));
     let listener = sections::listener(&root.section("listener"));
+    let addresses = limits::addresses(&root.section("addresses"));
+    let rates = limits::gateway_rates(&root.section("rates"));
     let issuer = sections::issuer(&root.section("issuer"), &hosts);
     let session = sections::session(&root.section("session"));
     let directory = sections::directory(&root.section("directory"), &hosts);
@@ -90,6 +100,7 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     backends.finish();
     let pages = sections::pages(&root.section("pages"));
     let log = sections::log(&root.section("log"));
+    let maintenance = maintenance::read(&root.section("maintenance"), None);
     root.finish();
     let mut prints = Prints::default();
     prints.boot(source.path(), table.get_ref(), source.named());
@@ -97,11 +108,18 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     let folder = gateway.as_ref().map(|gateway| gateway.applications.clone());
     let applications = folder.map(|folder| {
         let files = application_files(&folder, mistakes);
-        applications::load(&files, &hosts, mistakes, &mut prints)
+        let mut applications = applications::load(&files, &hosts, mistakes, &mut prints);
+        for app in &mut applications {
+            // An application's own words are the more specific ones.
+            app.maintenance = app.maintenance.take().or_else(|| maintenance.clone());
+        }
+        applications
     });
     let config = Config {
         gateway: gateway?,
         listener: listener?,
+        addresses,
+        rates,
         issuer: issuer?,
         session,
         directory: directory?,
@@ -153,7 +171,8 @@ fn check_together(config: &Config, source: &Source, mistakes: &Mistakes) {
     };
     let mut taken: HashMap<(String, String), &Application> = HashMap::new();
     for app in &config.applications {
-        let place = (app.host.to_string(), app.prefix.clone());
+        // Prefixes are compared in any case, as `route` does.
+        let place = (app.host.to_string(), app.prefix.to_ascii_lowercase());
         if let Some(other) = taken.insert(place, app) {
             let (first, second) = (&other.id, &app.id);
             note(

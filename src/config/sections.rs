@@ -3,14 +3,19 @@
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::num::NonZero;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
 use uuid::Uuid;
 
+use crate::config::limits;
 use crate::config::reader::Hosts;
 use crate::config::reader::Section;
+use crate::model::addresses::Networks;
+use crate::model::addresses::Syntax;
+use crate::model::addresses::Trusted;
 use crate::model::names::HostName;
 use crate::model::names::Principal;
 use crate::model::names::Realm;
@@ -48,14 +53,22 @@ pub struct Listener {
     pub ops: Option<SocketAddr>,
     /// Certificate chains with their keys, chosen by SNI.
     pub certificates: Vec<Certificate>,
+    /// Peers that have to say with the PROXY protocol for whom they come.
+    pub proxy_protocol_from: Networks,
+    /// Peers whose word about the client, in one header, counts.
+    pub forwarded: Trusted,
     /// Most connections at a time.
     pub max_connections: usize,
+    /// Most connections of one address at a time; absent = no limit.
+    pub max_connections_per_address: Option<NonZeroU32>,
     /// Time for a TLS handshake.
     pub handshake: Duration,
     /// Time for a request's headers.
     pub headers: Duration,
     /// How long an idle connection is kept.
     pub idle: Duration,
+    /// How long a client may take nothing, or next to nothing, of an answer.
+    pub write: Duration,
     /// Largest request head in bytes.
     pub max_head: usize,
     /// How long requests may finish after a stop was asked for.
@@ -304,6 +317,28 @@ pub(super) fn gateway(section: &Section<'_>) -> Option<Gateway> {
     })
 }
 
+fn forwarded(section: &Section<'_>) -> Trusted {
+    let from = limits::networks(section, "forwarded_from");
+    let syntax = section.choice(
+        "forwarded",
+        &[
+            ("forwarded", Syntax::Forwarded),
+            ("x-forwarded-for", Syntax::XForwardedFor),
+        ],
+    );
+    // SECURITY: a proxy writes one of the two and passes the other one on as the client sent it.
+    if !from.is_empty() && syntax.is_none() {
+        section.mistake(
+            "forwarded",
+            "is missing; say which header the proxies in forwarded_from write: \"forwarded\" or \"x-forwarded-for\"",
+        );
+    }
+    Trusted {
+        from,
+        syntax: syntax.unwrap_or_default(),
+    }
+}
+
 pub(super) fn listener(section: &Section<'_>) -> Option<Listener> {
     const WANTED: &str = "an address with port such as \"0.0.0.0:443\" or \"[::]:443\"";
     let https = section.list("https", WANTED);
@@ -339,10 +374,15 @@ pub(super) fn listener(section: &Section<'_>) -> Option<Listener> {
         http: section.list("http", WANTED),
         ops: section.parsed("ops", WANTED),
         certificates,
+        proxy_protocol_from: limits::networks(section, "proxy_protocol_from"),
+        forwarded: forwarded(section),
         max_connections: count(section.number("max_connections", 1..=1_000_000, 20_000)),
+        // Absent: a whole office, or a proxy in front, may be one address.
+        max_connections_per_address: limits::at_once(section, "max_connections_per_address"),
         handshake: section.span("handshake", Duration::from_secs(10)),
         headers: section.span("headers", Duration::from_secs(15)),
         idle: section.span("idle", Duration::from_secs(120)),
+        write: section.span("write", Duration::from_secs(60)),
         max_head: count(section.number("max_head", 4096..=1_048_576, 65_536)),
         drain: section.span("drain", Duration::from_secs(20)),
         linger: section.span("linger", Duration::ZERO),

@@ -78,6 +78,7 @@ fn exchange<'a>(app: &'a Application, target: &'a Target, partition: Partition) 
         target,
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         partition,
+        session: None,
         identity: &[],
     }
 }
@@ -237,6 +238,7 @@ fn reach_fix(app: &Application, error: &Error) -> String {
         }
         Error::Protocol { .. }
         | Error::Switched(_)
+        | Error::Handshake { .. }
         | Error::TicketRefused { .. }
         | Error::Credential(_)
         | Error::Body(_)
@@ -373,7 +375,9 @@ fn unreached(app: &Application, error: &Error) -> Refusal {
     let code = match error {
         Error::FirstByte { .. } => Code::BackendTimeout,
         Error::Tls { .. } => Code::BackendTls,
-        Error::Protocol { .. } | Error::Switched(_) => Code::BackendProtocol,
+        Error::Protocol { .. } | Error::Switched(_) | Error::Handshake { .. } => {
+            Code::BackendProtocol
+        }
         Error::Unreachable { .. }
         | Error::ConnectTimeout { .. }
         | Error::Closed { .. }

@@ -116,6 +116,9 @@ impl Walker {
         match stop {
             Stop::Deny(denial) => self.stopped(room, span, denial.code.as_str(), denial.detail),
             Stop::Fail(fault) => self.stopped(room, span, fault.code.as_str(), fault.detail),
+            Stop::Later { denial, .. } => {
+                self.stopped(room, span, denial.code.as_str(), denial.detail)
+            }
             Stop::Reply(_) | Stop::Wait { .. } => self.stopped(
                 room,
                 span,
@@ -158,6 +161,11 @@ impl Walker {
             format!("{} -> {}", app.published_url, app.name),
         );
         let (tools, _) = self.step("tools", Tools::build(world)).await?;
+        if app.public.pass_through {
+            let detail = "pass_through = true: nobody signs in, the backend is shown nobody";
+            self.passed("policy", Duration::ZERO, detail);
+            return self.with_headers(&tools, app, &HeaderMap::new()).await;
+        }
         let finding = claims::find(world, tools.directory.as_ref(), app, visit);
         let (known, span) = self.step("claims", finding).await?;
         self.passed("claims", span, known.source);
@@ -206,6 +214,10 @@ impl Walker {
         let decision = authz::decide(claims, groups, &app.access);
         let span = begun.elapsed();
         match decision {
+            Ok(()) if !authz::is_excepted(claims, groups, app) => {
+                let detail = "the application is closed and no exception of [maintenance] fits";
+                Err(self.stopped("policy", span, Code::Maintenance.as_str(), detail))
+            }
             Ok(()) => {
                 self.passed("policy", span, "an allow rule fits and no deny rule");
                 Ok(())
@@ -351,7 +363,7 @@ impl Walker {
         };
         let refusal = backend::kerberos_refusal(world, error);
         let code = match sso::fault(error) {
-            Stop::Deny(denial) => denial.code.as_str(),
+            Stop::Deny(denial) | Stop::Later { denial, .. } => denial.code.as_str(),
             Stop::Fail(fault) => fault.code.as_str(),
             Stop::Reply(_) | Stop::Wait { .. } => Code::Internal.as_str(),
         };

@@ -1,7 +1,17 @@
-//! Which of an application's servers gets a request: in turn, those that refused connections last.
+//! Which of an application's servers gets a request: by its policy, those left out last.
+//!
+//! # Why
+//!
+//! - Sticky is rendezvous hashing over session and backend URL: losing a server moves only its people,
+//!   every gateway and every restart chooses alike, and no further cookie is needed.
+//! - A server left out is still tried when all others fail: a guess of ours never makes an outage.
+//! - A refused connection leaves a server out at once, for nobody can be served; a gateway error may
+//!   be about one page only, so it takes several in a row.
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -9,13 +19,17 @@ use std::time::Duration;
 use std::time::Instant;
 
 use http::HeaderValue;
+use http::Response;
+use http::StatusCode;
 use rustls_pki_types::ServerName;
 
 use crate::model::application::Application;
 use crate::model::application::Backend;
+use crate::model::application::balance::Balance;
+use crate::model::application::balance::Eject;
+use crate::model::application::balance::Policy;
 
-/// How long a server that refused a connection is only the last resort.
-const EJECTED: Duration = Duration::from_secs(5);
+use super::error::Error;
 
 /// One server, ready to be connected to.
 #[derive(Debug)]
@@ -34,8 +48,42 @@ pub struct Server {
     pub authority: HeaderValue,
     /// Its path without a slash at the end.
     pub base: String,
-    /// Milliseconds since the group's beginning, plus one, of its last refusal.
-    refused: AtomicU64,
+    /// What its URL adds to the hash of a session.
+    seed: u64,
+    /// Requests in flight; only counted under `least-requests`.
+    in_flight: Option<Arc<AtomicUsize>>,
+    /// Gateway errors and time-outs in a row.
+    failures: AtomicU32,
+    /// How many times in a row it was left out.
+    times: AtomicU32,
+    /// Milliseconds since the group's beginning until which it is left out.
+    until: AtomicU64,
+}
+
+/// A request in flight, for as long as it lives.
+#[derive(Debug)]
+pub struct Busy(Arc<AtomicUsize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Server {
+    /// Counts one more request, where they are counted.
+    #[must_use]
+    pub fn busy(&self) -> Option<Busy> {
+        let count = Arc::clone(self.in_flight.as_ref()?);
+        count.fetch_add(1, Ordering::Relaxed);
+        Some(Busy(count))
+    }
+
+    fn load(&self) -> usize {
+        self.in_flight
+            .as_ref()
+            .map_or(0, |count| count.load(Ordering::Relaxed))
+    }
 }
 
 impl fmt::Display for Server {
@@ -49,6 +97,8 @@ impl fmt::Display for Server {
 pub struct Group {
     /// As configured, to see whether that changed.
     pub backends: Vec<Backend>,
+    /// As configured.
+    pub balance: Balance,
     /// The same, in the same order; a URL that cannot be used is `None`.
     servers: Vec<Option<Server>>,
     next: AtomicUsize,
@@ -63,7 +113,12 @@ impl Group {
     pub fn new(application: &Application) -> Self {
         Self {
             backends: application.backends.clone(),
-            servers: application.backends.iter().map(server).collect(),
+            balance: application.balance.clone(),
+            servers: application
+                .backends
+                .iter()
+                .map(|backend| server(backend, application.balance.policy))
+                .collect(),
             next: AtomicUsize::new(0),
             begin: Instant::now(),
         }
@@ -75,7 +130,7 @@ impl Group {
     }
 
     /// Each server with its place in the configuration, in the order to be tried.
-    pub fn in_turn(&self) -> Vec<(usize, &Server)> {
+    pub fn in_turn(&self, session: Option<&[u8; 32]>) -> Vec<(usize, &Server)> {
         let mut servers: Vec<_> = self
             .servers
             .iter()
@@ -85,30 +140,137 @@ impl Group {
         if servers.len() > 1 {
             let turn = self.next.fetch_add(1, Ordering::Relaxed) % servers.len();
             servers.rotate_left(turn);
-            servers.sort_by_key(|(_, server)| self.is_ejected(server));
+            match (self.balance.policy, session) {
+                (Policy::Sticky, Some(session)) => {
+                    let session = number(session);
+                    servers
+                        .sort_by_key(|(_, server)| std::cmp::Reverse(mix(server.seed ^ session)));
+                }
+                (Policy::LeastRequests, _) => servers.sort_by_key(|(_, server)| server.load()),
+                (Policy::Sticky, None) | (Policy::RoundRobin, _) => {}
+            }
+            let now = self.now();
+            servers.sort_by_key(|(_, server)| server.until.load(Ordering::Relaxed) > now);
         }
         servers
     }
 
-    /// Notes whether `server` takes connections.
-    pub fn note(&self, server: &Server, reached: bool) {
-        let mark = if reached { 0 } else { self.now() };
-        server.refused.store(mark, Ordering::Relaxed);
+    /// Notes that `server` took no connection.
+    pub fn refused(&self, server: &Server) {
+        self.eject(server, self.now());
     }
 
-    fn is_ejected(&self, server: &Server) -> bool {
-        let refused = server.refused.load(Ordering::Relaxed);
-        refused != 0 && u128::from(self.now().saturating_sub(refused)) < EJECTED.as_millis()
+    /// Notes how `server` answered. What is the client's fault says nothing about it.
+    pub fn note<T>(
+        &self,
+        server: &Server,
+        asked: &Result<(Response<T>, super::pool::Lease), Error>,
+    ) {
+        match asked {
+            Ok((response, _)) => self.answered(server, !is_gateways(response.status()), self.now()),
+            Err(Error::FirstByte { .. } | Error::Closed { .. } | Error::Protocol { .. }) => {
+                self.answered(server, false, self.now());
+            }
+            // A connection kept from before was closed, and no new one could be made.
+            Err(Error::Unreachable { .. } | Error::ConnectTimeout { .. } | Error::Tls { .. }) => {
+                self.refused(server);
+            }
+            Err(
+                Error::Switched(_)
+                | Error::Handshake { .. }
+                | Error::TicketRefused { .. }
+                | Error::Credential(_)
+                | Error::Body(_)
+                | Error::ClientGone
+                | Error::Header(_)
+                | Error::Upgrade(_)
+                | Error::Method(_)
+                | Error::Misconfigured(_),
+            ) => {}
+        }
+    }
+
+    fn answered(&self, server: &Server, well: bool, now: u64) {
+        if !well {
+            let failures = server
+                .failures
+                .fetch_add(1, Ordering::Relaxed)
+                .saturating_add(1);
+            if failures >= self.balance.eject.failures {
+                self.eject(server, now);
+            }
+            return;
+        }
+        // Read first: a good server's counters stay in every core's cache.
+        if server.failures.load(Ordering::Relaxed) != 0 {
+            server.failures.store(0, Ordering::Relaxed);
+        }
+        let times = server.times.load(Ordering::Relaxed);
+        if times != 0 {
+            // Forgiven once it has been back for as long as it was out.
+            let trial = millis(span(&self.balance.eject, times));
+            if now >= server.until.load(Ordering::Relaxed).saturating_add(trial) {
+                server.times.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn eject(&self, server: &Server, now: u64) {
+        server.failures.store(0, Ordering::Relaxed);
+        // One outage that many requests saw is one.
+        if server.until.load(Ordering::Relaxed) > now {
+            return;
+        }
+        let times = server.times.load(Ordering::Relaxed).saturating_add(1);
+        server.times.store(times, Ordering::Relaxed);
+        let out = span(&self.balance.eject, times);
+        server
+            .until
+            .store(now.saturating_add(millis(out)), Ordering::Relaxed);
+        tracing::warn!(backend = %server, ?out, "backend is left out");
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.begin.elapsed().as_millis())
-            .unwrap_or(u64::MAX)
-            .saturating_add(1)
+        millis(self.begin.elapsed()).saturating_add(1)
     }
 }
 
-fn server(backend: &Backend) -> Option<Server> {
+/// How long a server is left out the `times`-th time in a row.
+fn span(eject: &Eject, times: u32) -> Duration {
+    let factor = 2_u32.saturating_pow(times.saturating_sub(1));
+    eject.first.saturating_mul(factor).min(eject.longest)
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// RFC 9110 15.6: what a server in between says of the one behind it.
+fn is_gateways(status: StatusCode) -> bool {
+    [
+        StatusCode::BAD_GATEWAY,
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::GATEWAY_TIMEOUT,
+    ]
+    .contains(&status)
+}
+
+/// A session's id is a hash already: any eight of its bytes are as good as all.
+fn number(session: &[u8; 32]) -> u64 {
+    session
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): fixed, so that every gateway agrees.
+const fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+fn server(backend: &Backend, policy: Policy) -> Option<Server> {
     let url = &backend.url;
     let host = url
         .host_str()?
@@ -130,6 +292,114 @@ fn server(backend: &Backend) -> Option<Server> {
         address: backend.address,
         authority: HeaderValue::try_from(authority).ok()?,
         base: url.path().trim_end_matches('/').to_owned(),
-        refused: AtomicU64::new(0),
+        seed: url
+            .as_str()
+            .bytes()
+            .fold(0, |hash, byte| mix(hash ^ u64::from(byte))),
+        in_flight: (policy == Policy::LeastRequests).then(Arc::default),
+        failures: AtomicU32::new(0),
+        times: AtomicU32::new(0),
+        until: AtomicU64::new(0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(policy: Policy, hosts: &[&str]) -> Group {
+        let backends: Vec<Backend> = hosts
+            .iter()
+            .map(|host| Backend {
+                url: format!("http://{host}/").parse().unwrap(),
+                address: None,
+            })
+            .collect();
+        Group {
+            servers: backends
+                .iter()
+                .map(|backend| server(backend, policy))
+                .collect(),
+            backends,
+            balance: Balance {
+                policy,
+                ..Balance::default()
+            },
+            next: AtomicUsize::new(0),
+            begin: Instant::now(),
+        }
+    }
+
+    fn first(group: &Group, session: &[u8; 32]) -> String {
+        group.in_turn(Some(session))[0].1.host.clone()
+    }
+
+    fn sessions() -> impl Iterator<Item = [u8; 32]> {
+        (0..3000_u64).map(|at| {
+            let mut session = [0; 32];
+            session[..8].copy_from_slice(&mix(at).to_be_bytes());
+            session
+        })
+    }
+
+    #[test]
+    fn sticky_moves_only_the_lost_servers_people_and_shares_evenly() {
+        let all = group(Policy::Sticky, &["a", "b", "c"]);
+        let fewer = group(Policy::Sticky, &["a", "b"]);
+        let mut lost = 0;
+        for session in sessions() {
+            let before = first(&all, &session);
+            assert_eq!(before, first(&all, &session));
+            if before == "c" {
+                lost += 1;
+            } else {
+                assert_eq!(before, first(&fewer, &session));
+            }
+        }
+        assert!((800..1200).contains(&lost), "{lost}");
+    }
+
+    #[test]
+    fn least_requests_go_to_the_idle_one() {
+        let group = group(Policy::LeastRequests, &["a", "b"]);
+        let busy = group.servers[0].as_ref().unwrap().busy().unwrap();
+        for _ in 0..4 {
+            assert_eq!(group.in_turn(None)[0].1.host, "b");
+        }
+        let both = group.servers[1].as_ref().unwrap();
+        let (_one, _two) = (both.busy(), both.busy());
+        drop(busy);
+        assert_eq!(group.in_turn(None)[0].1.host, "a");
+    }
+
+    #[test]
+    fn a_server_is_left_out_longer_each_time_and_forgiven() {
+        let group = group(Policy::RoundRobin, &["a", "b"]);
+        let server = group.servers[0].as_ref().unwrap();
+        for _ in 0..4 {
+            group.answered(server, false, 1);
+        }
+        assert_eq!(server.until.load(Ordering::Relaxed), 0);
+        group.answered(server, false, 1);
+        assert_eq!(server.until.load(Ordering::Relaxed), 5001);
+        group.eject(server, 2);
+        assert_eq!(server.until.load(Ordering::Relaxed), 5001);
+        group.eject(server, 6000);
+        assert_eq!(server.until.load(Ordering::Relaxed), 16_000);
+        group.answered(server, true, 20_000);
+        assert_eq!(server.times.load(Ordering::Relaxed), 2);
+        group.answered(server, true, 26_000);
+        assert_eq!(server.times.load(Ordering::Relaxed), 0);
+        assert_eq!(span(&group.balance.eject, 40), Duration::from_secs(300));
+    }
+
+    #[test]
+    fn who_is_left_out_is_the_last_resort_and_stays_one() {
+        let group = group(Policy::RoundRobin, &["a", "b"]);
+        group.refused(group.servers[0].as_ref().unwrap());
+        for _ in 0..4 {
+            let order: Vec<_> = group.in_turn(None).iter().map(|one| one.0).collect();
+            assert_eq!(order, [1, 0]);
+        }
+    }
 }

@@ -16,6 +16,7 @@ use http_body::SizeHint;
 use hyper::body::Incoming;
 
 use super::headers::HOP_BY_HOP;
+use super::headers::NOT_IN_TRAILERS;
 use super::pool::Lease;
 use crate::listener::body::BodyCut;
 use crate::model::body::Body;
@@ -57,6 +58,7 @@ impl Watch {
 pub struct Upload {
     body: Body,
     watch: Watch,
+    trailers: Vec<http::HeaderName>,
 }
 
 impl Upload {
@@ -72,8 +74,15 @@ impl Upload {
         let upload = Self {
             body,
             watch: watch.clone(),
+            trailers: Vec::new(),
         };
         (upload, watch)
+    }
+
+    /// Passes these trailers on.
+    pub fn declare(mut self, trailers: &[http::HeaderName]) -> Self {
+        self.trailers = trailers.to_vec();
+        self
     }
 
     /// The watch of a body that was not sent yet.
@@ -95,9 +104,22 @@ impl http_body::Body for Upload {
                 self.watch.set(Progress::Sending(Instant::now()));
                 Poll::Ready(Some(Ok(frame)))
             }
-            // RFC 9110 6.5.1: trailers may be discarded. SECURITY: some servers merge them into the
-            // headers, and with them a forged identity.
-            Some(Ok(_)) | None => {
+            Some(Ok(mut frame)) => {
+                self.watch.set(Progress::Sent(Instant::now()));
+                let Some(trailers) = frame.trailers_mut() else {
+                    return Poll::Ready(None);
+                };
+                // RFC 9110 6.5.1: trailers may be discarded, and those that nobody declared are.
+                let sent = std::mem::take(trailers);
+                let kept = self.trailers.iter();
+                trailers.extend(
+                    kept.flat_map(|name| {
+                        sent.get_all(name).iter().map(|v| (name.clone(), v.clone()))
+                    }),
+                );
+                Poll::Ready((!trailers.is_empty()).then_some(Ok(frame)))
+            }
+            None => {
                 self.watch.set(Progress::Sent(Instant::now()));
                 Poll::Ready(None)
             }
@@ -200,12 +222,3 @@ fn scrub_trailers(trailers: &mut http::HeaderMap) {
         trailers.remove(name);
     }
 }
-
-/// RFC 9110 6.5.1: framing, routing, authentication and response control have no place in trailers.
-const NOT_IN_TRAILERS: [http::HeaderName; 5] = [
-    http::header::CONTENT_LENGTH,
-    http::header::LOCATION,
-    http::header::SET_COOKIE,
-    http::header::WWW_AUTHENTICATE,
-    http::header::STRICT_TRANSPORT_SECURITY,
-];

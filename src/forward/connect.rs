@@ -123,6 +123,6 @@ where
             source,
         })?;
     // What ends it is told to whoever waits for its answer.
-    let task = tokio::spawn(async move { drop(connection.await) });
+    let task = tokio::spawn(async move { drop(connection.with_upgrades().await) });
     Ok(Connection::new(sender, task.abort_handle()))
 }

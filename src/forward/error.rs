@@ -65,6 +65,14 @@ pub enum Error {
     /// The answer switches protocols, unasked.
     #[error("a backend of {0} switched protocols without being asked")]
     Switched(String),
+    /// The backend's answer to a WebSocket handshake fits no request of ours.
+    #[error("backend {backend} answered a WebSocket handshake wrongly: {problem}")]
+    Handshake {
+        /// `host:port`.
+        backend: String,
+        /// What does not fit.
+        problem: &'static str,
+    },
     /// The backend asks for Negotiate again after it got our token.
     #[error(
         "backend {backend} answered 401 Negotiate to the ticket for the {index}. backend URL's SPN"
@@ -110,6 +118,7 @@ impl Error {
             | Self::Closed { .. }
             | Self::Protocol { .. }
             | Self::Switched(_)
+            | Self::Handshake { .. }
             | Self::TicketRefused { .. } => Side::Backend,
             Self::Body(_)
             | Self::ClientGone
@@ -127,10 +136,13 @@ impl Error {
             }
             Self::Tls { .. } => Code::BackendTls,
             Self::FirstByte { .. } => Code::BackendTimeout,
-            Self::Protocol { .. } | Self::Switched(_) => Code::BackendProtocol,
+            Self::Protocol { .. } | Self::Switched(_) | Self::Handshake { .. } => {
+                Code::BackendProtocol
+            }
             Self::TicketRefused { .. } => Code::TicketRefused,
             Self::Body(BodyCut::TooLarge(_)) => Code::BodyTooLarge,
-            Self::Body(BodyCut::Silent(_)) => Code::RequestTimeout,
+            Self::Body(BodyCut::Silent(_) | BodyCut::TooSlow(_)) => Code::RequestTimeout,
+            Self::Body(BodyCut::TooLong(_)) => Code::TotalTimeout,
             Self::ClientGone => Code::ClientGone,
             Self::Header(_) => Code::BadRequest,
             Self::Upgrade(_) => Code::UpgradeRefused,

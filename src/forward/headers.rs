@@ -142,6 +142,53 @@ pub fn set_origin(headers: &mut HeaderMap, origin: Origin<'_>) -> Result<(), Bad
     Ok(())
 }
 
+/// The trailers that a message declares and that may be passed on. Others are left out: only declared ones can be judged
+/// before the body is sent.
+#[must_use]
+pub fn declared_trailers(headers: &HeaderMap, identity: &[&HeaderName]) -> Vec<HeaderName> {
+    headers
+        .get_all(header::TRAILER)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        // SECURITY: some servers merge trailers into the headers, and with them a forged identity.
+        .filter(|name| !name.as_str().contains('_') && !is_managed(name, identity))
+        .filter(|name| !HOP_BY_HOP.contains(name) && !NOT_IN_TRAILERS.contains(name))
+        .collect()
+}
+
+/// `Trailer` for these names; nothing for none.
+#[must_use]
+pub fn trailer_header(names: &[HeaderName]) -> Option<HeaderValue> {
+    let names: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
+    (!names.is_empty())
+        .then(|| HeaderValue::try_from(names.join(", ")).ok())
+        .flatten()
+}
+
+/// True when the sender of a request takes trailers in the answer (RFC 9110 10.1.4).
+#[must_use]
+pub fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::TE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// RFC 9110 6.5.1: framing, routing, authentication and response control have no place in trailers.
+pub const NOT_IN_TRAILERS: [HeaderName; 9] = [
+    header::CONTENT_LENGTH,
+    header::COOKIE,
+    header::EXPECT,
+    header::HOST,
+    header::LOCATION,
+    header::SET_COOKIE,
+    header::STRICT_TRANSPORT_SECURITY,
+    header::WWW_AUTHENTICATE,
+    header::CONTENT_TYPE,
+];
+
 /// The names that a `Connection` header lists.
 #[must_use]
 pub fn listed_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {

@@ -24,9 +24,11 @@ pub mod binding;
 pub mod body;
 pub mod connect;
 pub mod error;
+pub mod frames;
 pub mod headers;
 pub mod negotiate;
 pub mod pool;
+pub mod upgrade;
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -66,6 +68,7 @@ use crate::forward::pool::Lease;
 use crate::forward::pool::Limits;
 use crate::forward::pool::Partition;
 use crate::forward::pool::Pool;
+use crate::forward::upgrade::Wish;
 use crate::listener::body::IdleBody;
 use crate::model::application::Application;
 use crate::model::application::SendToken;
@@ -90,6 +93,8 @@ pub struct Exchange<'a> {
     pub client: IpAddr,
     /// Whose connections may carry it.
     pub partition: Partition,
+    /// Whom a server stays with under `policy = "sticky"`; absent = each server in turn.
+    pub session: Option<[u8; 32]>,
     /// Headers that say who came.
     pub identity: &'a [(HeaderName, HeaderValue)],
 }
@@ -121,6 +126,10 @@ struct Draft<'a> {
     headers: HeaderMap,
     application: &'a Application,
     target: &'a Target,
+    /// Trailers of its body that are passed on.
+    trailers: Vec<HeaderName>,
+    /// It asks for a WebSocket.
+    wish: Option<Wish>,
 }
 
 /// A server that takes the request, and the connection to it.
@@ -186,19 +195,22 @@ impl Forwarder {
     /// When there is no answer that can be passed on.
     pub async fn send(
         &self,
-        exchange: Exchange<'_>,
+        mut exchange: Exchange<'_>,
         credential: Option<&Credential<'_>>,
         request: Request<Body>,
     ) -> Result<Answer, Error> {
         let (head, body) = request.into_parts();
         let draft = Draft::new(&exchange, head)?;
+        if draft.wish.is_some() {
+            exchange.partition = Partition::Alone;
+        }
         let group = self.group(exchange.application);
         let send = match &exchange.application.sso {
             Sso::Kerberos(kerberos) => kerberos.send,
             Sso::Headers(_) | Sso::None => SendToken::OnChallenge,
         };
         let has_body = !body.is_end_stream();
-        let reached = self.reach(&group, &draft, &exchange.partition).await?;
+        let reached = self.reach(&group, &draft, &exchange).await?;
         let (index, server) = (reached.index, reached.server);
         let renew = credential
             .filter(|_| has_body || send != SendToken::OnChallenge)
@@ -209,11 +221,13 @@ impl Forwarder {
             }
             Some(_) | None => None,
         };
-        let upload = Upload::new(body).0;
+        let upload = Upload::new(body).0.declare(&draft.trailers);
         let request = draft.request(server, token, upload)?;
-        let (mut response, mut lease) = self
+        let asked = self
             .ask(&draft, server, reached.lease, request, renew)
-            .await?;
+            .await;
+        group.note(server, &asked);
+        let (mut response, mut lease) = asked?;
         match credential {
             Some(credential) if !lease.with_token && negotiate::is_asked(&response) => {
                 lease.taint();
@@ -238,7 +252,10 @@ impl Forwarder {
         if credential.is_some() && negotiate::is_asked(&response) {
             return Err(refused(server, index));
         }
-        draft.answer(response, lease, index)
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return upgrade::switched(draft.wish.as_ref(), server, response, lease, index);
+        }
+        Ok(draft.answer(response, lease, index))
     }
 
     /// A connection to the first server in turn that takes one.
@@ -246,14 +263,13 @@ impl Forwarder {
         &self,
         group: &'a Group,
         draft: &Draft<'_>,
-        partition: &Partition,
+        exchange: &Exchange<'_>,
     ) -> Result<Reached<'a>, Error> {
         let mut last = Error::Misconfigured(draft.application.id.to_string());
-        for (index, server) in group.in_turn() {
-            let key = key(server, partition);
+        for (index, server) in group.in_turn(exchange.session.as_ref()) {
+            let key = key(server, &exchange.partition);
             match self.connection(draft, server, &key).await {
                 Ok(lease) => {
-                    group.note(server, true);
                     return Ok(Reached {
                         server,
                         index,
@@ -263,7 +279,7 @@ impl Forwarder {
                 // Nothing was sent: the next one may have it.
                 Err(error) => {
                     tracing::warn!(application = %draft.application.id, %error, "backend not reached");
-                    group.note(server, false);
+                    group.refused(server);
                     last = error;
                 }
             }
@@ -277,12 +293,15 @@ impl Forwarder {
         server: &Server,
         key: &Key,
     ) -> Result<Lease, Error> {
-        if let Some(lease) = self.pool.take(key) {
+        if let Some(mut lease) = self.pool.take(key) {
+            lease.busy = server.busy();
             return Ok(lease);
         }
         let within = draft.application.limits.connect;
         let connection = connect::connect(server, &self.tls, within).await?;
-        Ok(self.pool.lease(key, connection))
+        let mut lease = self.pool.lease(key, connection);
+        lease.busy = server.busy();
+        Ok(lease)
     }
 
     /// Sends once; a second time, on a new connection, only if nothing was sent.
@@ -332,6 +351,7 @@ impl Forwarder {
         let known = self.groups.load();
         if let Some(group) = known.get(&application.id)
             && group.backends == application.backends
+            && group.balance == application.balance
         {
             return Arc::clone(group);
         }
@@ -351,7 +371,10 @@ impl<'a> Draft<'a> {
         if head.method == Method::CONNECT || head.method == Method::TRACE {
             return Err(Error::Method(head.method));
         }
-        if let Some(protocol) = headers::wanted_upgrade(&head.headers) {
+        let wish = head.extensions.get::<Wish>().cloned();
+        if wish.is_none()
+            && let Some(protocol) = headers::wanted_upgrade(&head.headers)
+        {
             return Err(Error::Upgrade(protocol));
         }
         let mut headers = head.headers;
@@ -362,7 +385,17 @@ impl<'a> Draft<'a> {
         };
         let set = exchange.identity.iter().map(|(name, _)| name);
         let identity: Vec<_> = configured.iter().map(|(name, _)| name).chain(set).collect();
+        let trailers = headers::declared_trailers(&headers, &identity);
+        let takes_trailers = headers::takes_trailers(&headers);
         headers::scrub(&mut headers, &identity)?;
+        if let Some(declared) = headers::trailer_header(&trailers) {
+            headers.insert(header::TRAILER, declared);
+        }
+        if takes_trailers && wish.is_none() {
+            // RFC 9110 10.1.4: TE speaks of one connection, and has to be listed.
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("TE"));
+        }
         let host = published_authority(application);
         let origin = Origin {
             address: exchange.client,
@@ -384,6 +417,8 @@ impl<'a> Draft<'a> {
             headers,
             application,
             target: exchange.target,
+            trailers,
+            wish,
         })
     }
 
@@ -407,6 +442,9 @@ impl<'a> Draft<'a> {
             .or_insert_with(|| server.authority.clone());
         if let Some(token) = token {
             headers.insert(header::AUTHORIZATION, token);
+        }
+        if let Some(wish) = &self.wish {
+            wish.write(&mut headers);
         }
         // RFC 9110 8.6: IIS answers 411 to a POST without a length.
         let wants_length = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
@@ -453,15 +491,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn answer(
-        &self,
-        response: Response<Incoming>,
-        lease: Lease,
-        index: usize,
-    ) -> Result<Answer, Error> {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Error::Switched(self.application.id.to_string()));
-        }
+    fn answer(&self, response: Response<Incoming>, lease: Lease, index: usize) -> Answer {
         let reused = lease.reused;
         let backend_token = negotiate::token(response.headers());
         let idle = self.application.limits.idle;
@@ -472,12 +502,12 @@ impl<'a> Draft<'a> {
         if !headless && response.body().size_hint().exact().is_none() {
             response.headers_mut().remove(header::CONTENT_LENGTH);
         }
-        Ok(Answer {
+        Answer {
             response,
             index,
             backend_token,
             reused,
-        })
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use tokio::task::AbortHandle;
 
 use crate::model::application::SendToken;
 
+use super::balance::Busy;
 use super::body::Upload;
 
 /// Whose connections: nobody's in particular, or one session's alone.
@@ -35,6 +36,8 @@ pub enum Partition {
     Anonymous,
     /// For backends that are sent Negotiate tokens.
     Session(SessionKey),
+    /// Never a waiting one, and never kept: it is to become something else than HTTP.
+    Alone,
 }
 
 /// One person's session, acting as one principal.
@@ -49,7 +52,7 @@ pub struct SessionKey {
 impl Partition {
     const fn session(&self) -> Option<&[u8; 32]> {
         match self {
-            Self::Anonymous => None,
+            Self::Anonymous | Self::Alone => None,
             Self::Session(key) => Some(&key.session),
         }
     }
@@ -167,6 +170,8 @@ pub struct Lease {
     pub reused: bool,
     /// The request on it carries a token.
     pub with_token: bool,
+    /// Counts the request where that decides who gets the next one.
+    pub busy: Option<Busy>,
 }
 
 impl Lease {
@@ -223,7 +228,8 @@ impl Lease {
             ..
         } = self;
         // SECURITY: a connection that may know somebody is nobody's.
-        let nobodys = key.partition == Partition::Anonymous && connection.tainted;
+        let nobodys = key.partition == Partition::Alone
+            || key.partition == Partition::Anonymous && connection.tainted;
         if !nobodys && !connection.sender.is_closed() {
             pool.put(key, &alive, connection);
         }
@@ -246,6 +252,9 @@ impl Pool {
 
     /// A waiting connection of exactly this key.
     pub fn take(self: &Arc<Self>, key: &Key) -> Option<Lease> {
+        if key.partition == Partition::Alone {
+            return None;
+        }
         let mut shard = self.shard(key);
         let slot = slot(&mut shard, key);
         let alive = Arc::clone(&slot.alive);
@@ -264,6 +273,7 @@ impl Pool {
             pool: Arc::clone(self),
             reused: true,
             with_token: false,
+            busy: None,
         })
     }
 
@@ -277,6 +287,7 @@ impl Pool {
             pool: Arc::clone(self),
             reused: false,
             with_token: false,
+            busy: None,
         }
     }
 
@@ -353,6 +364,7 @@ impl Pool {
         let limit = match key.partition {
             Partition::Anonymous => self.limits.per_backend,
             Partition::Session(_) => self.limits.per_session,
+            Partition::Alone => return,
         };
         let mut shard = self.shard(&key);
         // Another slot, or none: the session ended, and what looks like it is a later one.

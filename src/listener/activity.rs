@@ -6,6 +6,8 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -18,6 +20,7 @@ use bytes::Bytes;
 use http_body::Frame;
 use http_body::SizeHint;
 
+use crate::listener::framing::Refusal;
 use crate::model::body::Body;
 use crate::model::body::BodyError;
 
@@ -41,6 +44,8 @@ pub enum Overdue {
     SlowHead,
     /// A client that does not read.
     SlowReader,
+    /// A head that was refused; all requests before it are answered.
+    Refused(Refusal),
 }
 
 /// Notes of one connection. Instants are milliseconds since its beginning, plus one; zero is "not now".
@@ -51,7 +56,18 @@ pub struct Activity {
     quiet_since: AtomicU64,
     head_since: AtomicU64,
     blocked_since: AtomicU64,
+    /// Milliseconds blocked that no written byte has earned back.
+    blocked_before: AtomicU64,
+    /// Answers of which the client has not asked for more.
+    held: AtomicUsize,
+    /// When one of them last moved.
+    moved_at: AtomicU64,
+    refused: OnceLock<Refusal>,
+    switched: AtomicBool,
 }
+
+/// What a client has to read, in bytes a second, once it has let us wait.
+const SLOWEST_READER: u64 = 500;
 
 impl Activity {
     /// At the beginning of a connection.
@@ -62,6 +78,11 @@ impl Activity {
             quiet_since: AtomicU64::new(1),
             head_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
+            blocked_before: AtomicU64::new(0),
+            held: AtomicUsize::new(0),
+            moved_at: AtomicU64::new(1),
+            refused: OnceLock::new(),
+            switched: AtomicBool::new(false),
         })
     }
 
@@ -71,14 +92,36 @@ impl Activity {
             .saturating_add(1)
     }
 
+    /// The head that is arriving is refused; nothing behind it is read.
+    pub fn refuse(&self, why: Refusal) {
+        // The first one ends the connection.
+        let _: Result<(), _> = self.refused.set(why);
+    }
+
     /// Whether a head has begun and not ended.
     pub fn head(&self, within: bool) {
         self.note(&self.head_since, within);
     }
 
-    /// Whether the client takes what we write.
-    pub fn write_blocked(&self, blocked: bool) {
-        self.note(&self.blocked_since, blocked);
+    /// The client takes nothing of what we write.
+    pub fn write_blocked(&self) {
+        self.note(&self.blocked_since, true);
+    }
+
+    /// The client has taken `bytes`.
+    pub fn written(&self, bytes: usize) {
+        let since = self.blocked_since.swap(0, Ordering::Relaxed);
+        let before = self.blocked_before.load(Ordering::Relaxed);
+        if since == 0 && before == 0 {
+            return; // never waited for
+        }
+        let waited = match since {
+            0 => 0,
+            since => self.now().saturating_sub(since),
+        };
+        let earned = (bytes as u64).saturating_mul(1000) / SLOWEST_READER;
+        let left = before.saturating_add(waited).saturating_sub(earned);
+        self.blocked_before.store(left, Ordering::Relaxed);
     }
 
     fn note(&self, since: &AtomicU64, on: bool) {
@@ -88,6 +131,11 @@ impl Activity {
             (false, 1..) => since.store(0, Ordering::Relaxed),
             (true, _) | (false, _) => {}
         }
+    }
+
+    /// Whether it carries something else.
+    pub fn is_switched(&self) -> bool {
+        self.switched.load(Ordering::Relaxed)
     }
 
     /// A request is being served until the returned value is dropped.
@@ -106,11 +154,22 @@ impl Activity {
         let at = |since: u64, span: Duration| self.begin + Duration::from_millis(since) + span;
         let blocked = self.blocked_since.load(Ordering::Relaxed);
         if blocked != 0 {
-            return (at(blocked, patience.write), Overdue::SlowReader);
+            let before = Duration::from_millis(self.blocked_before.load(Ordering::Relaxed));
+            let left = patience.write.saturating_sub(before);
+            return (at(blocked, left), Overdue::SlowReader);
         }
-        if self.busy.load(Ordering::Relaxed) != 0 {
+        let busy = self.busy.load(Ordering::Relaxed);
+        if busy != 0 && self.held.load(Ordering::Relaxed) >= busy {
+            // HTTP/2 windows at zero: nothing is written, so nothing is blocked.
+            let moved = self.moved_at.load(Ordering::Relaxed);
+            return (at(moved, patience.write), Overdue::SlowReader);
+        }
+        if busy != 0 {
             // Being served: the pipeline's own limits hold. Looked at again after a while.
             return (Instant::now() + patience.idle, Overdue::Idle);
+        }
+        if let Some(why) = self.refused.get() {
+            return (self.begin, Overdue::Refused(*why));
         }
         let quiet = self.quiet_since.load(Ordering::Relaxed);
         let head = self.head_since.load(Ordering::Relaxed);
@@ -126,6 +185,13 @@ impl Activity {
 #[derive(Debug)]
 pub struct Busy(Arc<Activity>);
 
+impl Busy {
+    /// From now on the connection carries no HTTP/1: this request is answered 101.
+    pub fn switch(&self) {
+        self.0.switched.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
         // Never again 1: that is a connection without any request.
@@ -139,13 +205,42 @@ impl Drop for Busy {
 #[derive(Debug)]
 pub struct BusyBody {
     body: Body,
-    _busy: Option<Busy>,
+    busy: Option<Busy>,
+    /// The client has what it asked for, and has not asked for more.
+    held: bool,
 }
 
 impl BusyBody {
     /// `body`, as long as which `busy` lives.
-    pub const fn new(body: Body, busy: Option<Busy>) -> Self {
-        Self { body, _busy: busy }
+    pub fn new(body: Body, busy: Option<Busy>) -> Self {
+        let mut this = Self {
+            body,
+            busy,
+            held: false,
+        };
+        this.hold(true);
+        this
+    }
+
+    fn hold(&mut self, held: bool) {
+        let Some(Busy(activity)) = &self.busy else {
+            return;
+        };
+        if held != self.held {
+            self.held = held;
+            if held {
+                activity.moved_at.store(activity.now(), Ordering::Relaxed);
+                activity.held.fetch_add(1, Ordering::Relaxed);
+            } else {
+                activity.held.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for BusyBody {
+    fn drop(&mut self) {
+        self.hold(false);
     }
 }
 
@@ -157,7 +252,10 @@ impl http_body::Body for BusyBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        self.hold(false);
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.hold(matches!(frame, Poll::Ready(Some(Ok(_)))));
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

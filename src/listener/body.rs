@@ -26,6 +26,12 @@ pub enum BodyCut {
     /// No byte for too long.
     #[error("the body was silent for {0:?}")]
     Silent(Duration),
+    /// Bytes, but too few.
+    #[error("the body came in at less than {0} bytes a second")]
+    TooSlow(u64),
+    /// Not over when it had to be.
+    #[error("the exchange took longer than {0:?}")]
+    TooLong(Duration),
 }
 
 impl BodyCut {
@@ -105,25 +111,61 @@ where
 pub struct IdleBody<B> {
     body: B,
     patience: Duration,
-    waiting: bool,
+    /// Fewest bytes a second; 0 = none.
+    min_rate: u64,
+    /// How long it may still be waited for: each byte earns the time it may take.
+    left: Duration,
+    waiting: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> IdleBody<B> {
+    /// The same, cut as well when it was waited for `patience` long in all and came in at less than
+    /// `min_rate` bytes a second: one byte now and then is no silence, and holds a backend all the same.
+    #[must_use]
+    pub const fn at_least(mut self, min_rate: u64) -> Self {
+        self.min_rate = min_rate;
+        self
+    }
+
+    /// Takes the time that was waited, gives what `bytes` may take.
+    fn arrived(&mut self, bytes: usize) {
+        let Some(since) = self.waiting.take() else {
+            return;
+        };
+        let earned = (bytes as u64)
+            .saturating_mul(1000)
+            .checked_div(self.min_rate)
+            .map_or(self.patience, Duration::from_millis);
+        let left = self.left.saturating_sub(since.elapsed());
+        self.left = left.saturating_add(earned).min(self.patience);
+    }
+
+    const fn cut(&self) -> BodyCut {
+        if self.left.as_nanos() < self.patience.as_nanos() {
+            BodyCut::TooSlow(self.min_rate)
+        } else {
+            BodyCut::Silent(self.patience)
+        }
+    }
+
     /// `body`, cut when it is silent for longer than `patience`.
     pub const fn new(body: B, patience: Duration) -> Self {
         Self {
             body,
             patience,
-            waiting: false,
+            min_rate: 0,
+            left: patience,
+            waiting: None,
             timer: None,
         }
     }
 
     fn overdue(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.waiting {
-            self.waiting = true;
-            let until = Instant::now() + self.patience;
+        if self.waiting.is_none() {
+            let now = Instant::now();
+            self.waiting = Some(now);
+            let until = now + self.left;
             match &mut self.timer {
                 Some(timer) => timer.as_mut().reset(until),
                 None => self.timer = Some(Box::pin(tokio::time::sleep_until(until))),
@@ -149,14 +191,61 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(frame) => {
-                self.waiting = false;
+                let data = frame
+                    .as_ref()
+                    .and_then(|frame| frame.as_ref().ok()?.data_ref());
+                let bytes = data.map_or(0, Bytes::len);
+                self.arrived(bytes);
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
-            Poll::Pending if self.overdue(cx) => {
-                Poll::Ready(Some(Err(BodyCut::Silent(self.patience).into())))
-            }
+            Poll::Pending if self.overdue(cx) => Poll::Ready(Some(Err(self.cut().into()))),
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A body that has to be over at some moment.
+pub struct TimedBody<B> {
+    body: B,
+    span: Duration,
+    end: Pin<Box<Sleep>>,
+}
+
+impl<B> TimedBody<B> {
+    /// `body`, cut at `end`, which is `span` after the exchange began.
+    pub fn new(body: B, end: Instant, span: Duration) -> Self {
+        Self {
+            body,
+            span,
+            end: Box::pin(tokio::time::sleep_until(end)),
+        }
+    }
+}
+
+impl<B> Body for TimedBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BodyError>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(BodyCut::TooLong(self.span).into())));
+        }
+        Pin::new(&mut self.body).poll_frame(cx).map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -193,6 +282,34 @@ mod tests {
         assert_eq!(BodyCut::of(&*error), Some(BodyCut::TooLarge(4)));
         let exact = Full::new(Bytes::from_static(b"12345"));
         assert!(LimitedBody::new(exact, 5).unwrap().collect().await.is_ok());
+    }
+
+    /// A byte every `every`, for ever.
+    fn drip(every: Duration) -> impl Body<Data = Bytes, Error = BodyError> + Unpin {
+        StreamBody::new(Box::pin(futures_util::stream::unfold(
+            (),
+            move |()| async move {
+                tokio::time::sleep(every).await;
+                Some((
+                    Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"x"))),
+                    (),
+                ))
+            },
+        )))
+    }
+
+    #[tokio::test]
+    async fn a_drip_is_cut_and_a_stream_is_not() {
+        let (drop, patience) = (Duration::from_millis(5), Duration::from_millis(80));
+        // A byte in 5 ms is 200 a second.
+        let slow = IdleBody::new(drip(drop), patience).at_least(2000);
+        let error = slow.collect().await.unwrap_err();
+        assert_eq!(BodyCut::of(&*error), Some(BodyCut::TooSlow(2000)));
+        let fast = IdleBody::new(drip(drop), patience).at_least(20);
+        let total = 4 * patience;
+        let timed = TimedBody::new(fast, Instant::now() + total, total);
+        let error = timed.collect().await.unwrap_err();
+        assert_eq!(BodyCut::of(&*error), Some(BodyCut::TooLong(total)));
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use http::Request;
 use http::Response;
+use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::server::conn::http2;
@@ -20,6 +21,7 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Sleep;
@@ -30,14 +32,18 @@ use super::Settings;
 use super::activity::Activity;
 use super::activity::BusyBody;
 use super::activity::Overdue;
+use super::framing::Refusal;
 use super::guard::Guard;
+use super::switch::Handover;
+use super::turned_away;
 use crate::model::body::Body;
+use crate::model::stop::Code;
 
-const TIMEOUT_ANSWER: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 /// An upload must not be throttled by the protocol's small default windows.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// How much more hyper would take than we let through.
+const HYPERS_OWN: usize = 8192;
 /// What an idle client may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// A connection was accepted, so somebody counts on us: after a stop its handshake, and then its first
@@ -70,25 +76,77 @@ where
     S: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Body>>,
 {
+    let seen = peer.clone();
     let activity = Activity::new();
+    let handover = Handover::default();
     let io = TokioIo::new(Guard::http1(io, settings.max_head, Arc::clone(&activity)));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // Ours tells idle from slow: see `activity`.
         .header_read_timeout(None)
-        .max_buf_size(settings.max_head)
-        .max_header_size(settings.max_head)
-        .serve_connection(io, service_fn(with_peer(peer, &activity, service)));
-    let ended = watch(Pin::new(&mut connection), &activity, settings, ends).await;
-    if ended == Ended::Overdue(Overdue::SlowHead) {
-        let mut io = connection.into_parts().io.into_inner();
-        // Whether the client still hears it does not matter.
-        let answer = async {
-            io.write_all(TIMEOUT_ANSWER).await?;
-            io.shutdown().await
-        };
-        drop(tokio::time::timeout(GOODBYE, answer).await);
+        // Behind our own bound, which answers with a reason.
+        .max_buf_size(settings.max_head.saturating_add(HYPERS_OWN))
+        .max_header_size(settings.max_head.saturating_add(HYPERS_OWN))
+        .serve_connection(
+            io,
+            service_fn(with_peer(peer, &activity, &handover, &ends, service)),
+        );
+    let ended = watch(Pin::new(&mut connection), &activity, settings, ends.clone()).await;
+    if ended == Ended::ByItself && activity.is_switched() {
+        let parts = connection.into_parts();
+        let io = Box::new(parts.io.into_inner());
+        handover.hand_over(io, parts.read_buf).await;
+        return;
     }
+    let (code, detail) = match ended {
+        Ended::Overdue(Overdue::SlowHead) => (
+            Code::RequestTimeout,
+            format!("the head did not end within {:?}", settings.headers),
+        ),
+        Ended::Overdue(Overdue::Refused(why)) => (code_of(why), why.to_string()),
+        Ended::ByItself | Ended::Overdue(Overdue::Idle | Overdue::SlowReader) | Ended::Cut => {
+            return;
+        }
+    };
+    let answer = turned_away::http1(&settings.lines, &seen, code, detail);
+    farewell(connection.into_parts().io.into_inner(), &answer).await;
+}
+
+const fn code_of(why: Refusal) -> Code {
+    match why {
+        Refusal::TooLarge => Code::HeaderTooLarge,
+        Refusal::LineEnding
+        | Refusal::RequestLine
+        | Refusal::Fragment
+        | Refusal::Folding
+        | Refusal::HeaderName
+        | Refusal::HeaderValue
+        | Refusal::ContentLength
+        | Refusal::TransferEncoding
+        | Refusal::TwoLengths
+        | Refusal::OldTransferEncoding
+        | Refusal::Chunk => Code::BadRequest,
+    }
+}
+
+/// Writes the last answer. Whether the client still hears it does not matter.
+async fn farewell<T: AsyncRead + AsyncWrite + Unpin>(io: Guard<T>, answer: &[u8]) {
+    let mut io = io.into_inner();
+    let said = async {
+        io.write_all(answer).await?;
+        io.shutdown().await?;
+        // Closed with unread bytes, the kernel would take the answer back from the client (RFC 9112 9.6).
+        let mut rest = [0; 4096];
+        let mut left: usize = 1 << 18;
+        while left > 0 {
+            match io.read(&mut rest).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    drop(tokio::time::timeout(GOODBYE, said).await);
 }
 
 /// Serves HTTP/2 until either side ends it.
@@ -99,6 +157,7 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let activity = Activity::new();
+    let handover = Handover::default();
     let io = TokioIo::new(Guard::http2(io, Arc::clone(&activity)));
     let mut connection = Box::pin(
         http2::Builder::new(TokioExecutor::new())
@@ -112,15 +171,22 @@ where
             .max_local_error_reset_streams(128)
             .keep_alive_interval(settings.idle / 2)
             .keep_alive_timeout(settings.headers)
-            .serve_connection(io, service_fn(with_peer(peer, &activity, service))),
+            // RFC 8441 3.
+            .enable_connect_protocol()
+            .serve_connection(
+                io,
+                service_fn(with_peer(peer, &activity, &handover, &ends, service)),
+            ),
     );
-    watch(connection.as_mut(), &activity, settings, ends).await;
+    watch(connection.as_mut(), &activity, settings, ends.clone()).await;
 }
 
 /// What every request of a connection has in common.
 fn with_peer<S, F>(
     peer: Peer,
     activity: &Arc<Activity>,
+    handover: &Handover,
+    ends: &Ends,
     service: S,
 ) -> impl Fn(Request<Incoming>) -> Answer<F>
 where
@@ -128,8 +194,10 @@ where
     F: Future<Output = Response<Body>>,
 {
     let activity = Arc::clone(activity);
+    let (handover, ends) = (handover.clone(), ends.clone());
     move |mut request| {
         let busy = activity.serve();
+        handover.offer(&mut request, || activity.serve(), &ends);
         request.extensions_mut().insert(peer.clone());
         Answer {
             answer: Box::pin(service(request)),
@@ -150,6 +218,11 @@ impl<F: Future<Output = Response<Body>>> Future for Answer<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = std::task::ready!(self.answer.as_mut().poll(cx));
         let busy = self.busy.take();
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(busy) = &busy
+        {
+            busy.switch();
+        }
         Poll::Ready(Ok(response.map(|body| BusyBody::new(body, busy))))
     }
 }

@@ -45,7 +45,7 @@ pub enum Refusal {
     /// RFC 9112 7.1.
     #[error("malformed chunked framing")]
     Chunk,
-    /// Longer than a head may be; hyper has answered 431 before.
+    /// Longer than a head may be, or of more fields.
     #[error("a request head above the limit")]
     TooLarge,
 }
@@ -86,12 +86,17 @@ pub struct Framing {
     line: Vec<u8>,
     /// Bytes of the current head or trailer section.
     section: usize,
+    /// Lines of it.
+    fields: usize,
     limit: usize,
     lengths: Lengths,
 }
 
 /// No sender needs more for a chunk's size, and extensions are ignored.
 const LONGEST_CHUNK_LINE: usize = 1024;
+
+/// What hyper's parser takes.
+const MOST_FIELDS: usize = 100;
 
 impl Framing {
     /// At the beginning of a connection; no head or trailer section may be longer than `limit`.
@@ -101,6 +106,7 @@ impl Framing {
             state: State::Start,
             line: Vec::new(),
             section: 0,
+            fields: 0,
             limit,
             lengths: Lengths::default(),
         }
@@ -118,6 +124,12 @@ impl Framing {
             | State::ChunkEnd
             | State::Trailers => false,
         }
+    }
+
+    /// True when what is refused now belongs to a request's head.
+    #[must_use]
+    pub const fn at_head(&self) -> bool {
+        matches!(self.state, State::Start | State::Headers)
     }
 
     /// Reads on.
@@ -249,9 +261,14 @@ impl Framing {
     fn start(&mut self) {
         self.state = State::Start;
         self.section = 0;
+        self.fields = 0;
     }
 
     fn header(&mut self, line: &[u8]) -> Result<(), Refusal> {
+        self.fields += 1;
+        if self.fields > MOST_FIELDS {
+            return Err(Refusal::TooLarge);
+        }
         let (name, value) = field(line)?;
         if name.eq_ignore_ascii_case(b"content-length") {
             let length = digits(value).ok_or(Refusal::ContentLength)?;

@@ -1,9 +1,10 @@
 //! The wire of one client connection: inspects HTTP/1 framing and notes when it last moved.
 //!
 //! Bytes are read straight into the parser's buffer and looked at there; nothing is copied. At the
-//! first refused line the buffer is cut before that line and a byte that no HTTP allows is put in its
-//! place: hyper answers 400 in the right order of responses and closes, and has never seen the
-//! complete head of the request that was refused. So what a service sees is what was found sound.
+//! first refused line the buffer is cut before that line, so hyper never sees the complete head of the
+//! request that was refused: what a service sees is what was found sound. Within a head nothing
+//! more is read, and the connection's task answers. Within a body, whose reader waits, a byte that no
+//! HTTP allows is put in the line's place: the body ends with an error and the connection closes.
 
 use std::io;
 use std::io::IoSlice;
@@ -26,6 +27,8 @@ enum Reading {
     /// HTTP/2 has its own framing, which the h2 crate reads strictly.
     Plain,
     Inspected(Framing),
+    /// A head was refused: nothing more is read.
+    Parked,
     /// This much of [`POISON`] still has to be read; then the connection ends.
     Poisoned(&'static [u8]),
 }
@@ -38,10 +41,14 @@ pub struct Guard<T> {
 }
 
 impl<T> Guard<T> {
+    /// The wire itself.
+    pub fn into_inner(self) -> T {
+        self.inner
+    }
+
     /// For HTTP/1: no head may be longer than `max_head`.
     pub fn http1(inner: T, max_head: usize, activity: Arc<Activity>) -> Self {
-        // hyper answers 431 at `max_head`; the second bound only stands behind it.
-        let framing = Framing::new(max_head.saturating_mul(2));
+        let framing = Framing::new(max_head);
         Self {
             inner,
             reading: Reading::Inspected(framing),
@@ -55,6 +62,16 @@ impl<T> Guard<T> {
             inner,
             reading: Reading::Plain,
             activity,
+        }
+    }
+}
+
+impl<T> Guard<T> {
+    fn note(&self, written: &Poll<io::Result<usize>>) {
+        match written {
+            Poll::Pending => self.activity.write_blocked(),
+            Poll::Ready(Ok(bytes)) => self.activity.written(*bytes),
+            Poll::Ready(Err(_)) => {}
         }
     }
 }
@@ -76,14 +93,33 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
             drink(poison, buf);
             return Poll::Ready(Ok(()));
         }
+        if matches!(this.reading, Reading::Parked) {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         let Reading::Inspected(framing) = &mut this.reading else {
             return Poll::Ready(Ok(()));
         };
+        // SECURITY: only after 101. Whatever a client sends before its offer was accepted is HTTP.
+        if this.activity.is_switched() {
+            this.reading = Reading::Plain;
+            return Poll::Ready(Ok(()));
+        }
         let arrived = buf.filled().get(before..).unwrap_or_default();
         match framing.inspect(arrived) {
             Ok(()) => this.activity.head(framing.within_head()),
+            // Within a head nothing waits for what follows: the parser is left waiting, and the connection's
+            // task answers with the reason once the requests before are done.
+            Err(refused) if framing.at_head() => {
+                this.activity.refuse(refused.why);
+                this.reading = Reading::Parked;
+                buf.set_filled(before + refused.sound);
+                // SECURITY: ready with nothing read would be the end of the stream.
+                if refused.sound == 0 {
+                    return Poll::Pending;
+                }
+            }
             Err(refused) => {
                 tracing::info!(why = %refused.why, "request refused");
                 buf.set_filled(before + refused.sound);
@@ -103,7 +139,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.activity.write_blocked(written.is_pending());
+        self.note(&written);
         written
     }
 
@@ -113,7 +149,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.activity.write_blocked(written.is_pending());
+        self.note(&written);
         written
     }
 
@@ -123,7 +159,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.inner).poll_flush(cx);
-        self.activity.write_blocked(flushed.is_pending());
+        if flushed.is_pending() {
+            self.activity.write_blocked();
+        } else {
+            self.activity.written(0);
+        }
         flushed
     }
 

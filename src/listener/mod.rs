@@ -12,14 +12,20 @@
 pub mod activity;
 pub mod authority;
 pub mod body;
+pub mod buckets;
 pub mod connection;
+pub mod forwarded;
 pub mod framing;
 pub mod guard;
+pub mod proxy_header;
 pub mod redirect;
+pub mod switch;
 pub mod tls;
+pub mod turned_away;
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,14 +43,22 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::listener::activity::Patience;
+use crate::listener::buckets::AtOnce;
+use crate::listener::buckets::Inside;
+use crate::listener::buckets::Key;
 use crate::listener::connection::Ends;
+use crate::listener::turned_away::Lines;
+use crate::model::addresses::Networks;
 use crate::model::body::Body;
 
 /// Who is on the other side of a request's connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The client's address.
+    /// The other end of the connection: the client, or a proxy in front of us.
     pub address: SocketAddr,
+    /// The client: as a listed proxy says (PROXY protocol, then `Forwarded`), otherwise the other end.
+    /// Never an IPv4 address in IPv6 clothes.
+    pub client: IpAddr,
     /// `TLSv1_3` or `TLSv1_2`; absent on a plain listener.
     pub tls_version: Option<&'static str>,
     /// The host named in the TLS handshake, lower case.
@@ -62,8 +76,14 @@ impl Peer {
 /// Limits of one listener.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Peers that say with the PROXY protocol who connected to them; empty = nobody.
+    pub proxies: Networks,
     /// Most connections at a time; more wait in the kernel's queue.
     pub max_connections: usize,
+    /// Most connections of one client's address at a time; absent = no limit of its own.
+    pub per_address: Option<Arc<AtOnce>>,
+    /// The access log's lines about what was no request.
+    pub lines: Arc<Lines>,
     /// Time for a TLS handshake.
     pub handshake: Duration,
     /// Time for a request's head.
@@ -83,7 +103,10 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            proxies: Networks::default(),
             max_connections: 20_000,
+            per_address: None,
+            lines: Arc::default(),
             handshake: Duration::from_secs(10),
             headers: Duration::from_secs(15),
             idle: Duration::from_secs(120),
@@ -164,16 +187,19 @@ pub async fn run<S, F>(
         let ends = ends.child();
         tracker.spawn(async move {
             let _permit = permit;
+            let Some((stream, peer)) = introduce(stream, address, &settings, &ends).await else {
+                return;
+            };
+            let Ok(_inside) = count(&settings, &peer) else {
+                let detail = String::from("listener.max_connections_per_address");
+                settings
+                    .lines
+                    .connection(peer.client, "too-many-connections", detail);
+                return;
+            };
             match tls {
-                None => {
-                    let peer = Peer {
-                        address,
-                        tls_version: None,
-                        sni: None,
-                    };
-                    connection::http1(stream, peer, &settings, service, ends).await;
-                }
-                Some(tls) => secure(stream, address, &tls, &settings, service, ends).await,
+                None => connection::http1(stream, peer, &settings, service, ends).await,
+                Some(tls) => secure(stream, peer, &tls, &settings, service, ends).await,
             }
         });
     }
@@ -220,9 +246,59 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<Acc
     }
 }
 
+/// A place among the connections of the client's address, if those are limited.
+fn count(settings: &Settings, peer: &Peer) -> Result<Option<Inside>, ()> {
+    match &settings.per_address {
+        Some(per_address) => per_address
+            .enter(Key::address(peer.client))
+            .map(Some)
+            .ok_or(()),
+        None => Ok(None),
+    }
+}
+
+/// Who is there: a listed proxy has to say for whom it comes, from anybody else no such word is read.
+async fn introduce(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    settings: &Settings,
+    ends: &Ends,
+) -> Option<(TcpStream, Peer)> {
+    let mut peer = Peer {
+        address,
+        client: address.ip().to_canonical(),
+        tls_version: None,
+        sni: None,
+    };
+    if settings.proxies.is_empty() || !settings.proxies.contain(peer.client) {
+        return Some((stream, peer));
+    }
+    let header = tokio::time::timeout(settings.handshake, proxy_header::read(&mut stream));
+    let read = tokio::select! {
+        biased;
+        () = ends.stop.cancelled() => return None,
+        read = header => read,
+    };
+    let problem = match read {
+        Ok(Ok(source)) => {
+            if let Some(source) = source {
+                peer.client = source.ip();
+            }
+            return Some((stream, peer));
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => String::from("no PROXY header in time"),
+    };
+    let lines = &settings.lines;
+    lines.connection(peer.client, "proxy-header-refused", problem);
+    None
+}
+
+const TLS_FAILED: &str = "tls-handshake-failed";
+
 async fn secure<S, F>(
     stream: TcpStream,
-    address: SocketAddr,
+    peer: Peer,
     tls: &TlsAcceptor,
     settings: &Settings,
     service: S,
@@ -241,12 +317,15 @@ async fn secure<S, F>(
         () = too_late => return,
         done = handshake => match done {
             Ok(Ok(stream)) => stream,
+            // A balancer's probe: connected, said nothing, left.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return,
             Ok(Err(error)) => {
-                tracing::debug!(%address, %error, "TLS handshake failed");
+                settings.lines.connection(peer.client, TLS_FAILED, error.to_string());
                 return;
             }
             Err(_) => {
-                tracing::debug!(%address, "TLS handshake took too long");
+                let detail = format!("took longer than {:?}", settings.handshake);
+                settings.lines.connection(peer.client, TLS_FAILED, detail);
                 return;
             }
         },
@@ -254,13 +333,13 @@ async fn secure<S, F>(
     let (_, session) = stream.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
     let peer = Peer {
-        address,
         tls_version: session
             .protocol_version()
             .and_then(|version| version.as_str()),
         sni: session
             .server_name()
             .map(|name| name.to_ascii_lowercase().into()),
+        ..peer
     };
     if http2 {
         connection::http2(stream, peer, settings, service, ends).await;

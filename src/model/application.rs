@@ -1,13 +1,24 @@
 //! A published application: where it is, who may enter, and how it learns who came.
 
+pub mod balance;
+pub mod cors;
+pub mod maintenance;
+pub mod public;
+pub mod websocket;
+
 use std::time::Duration;
 
 use url::Url;
 use uuid::Uuid;
 
+use super::addresses::Addresses;
 use super::names::AppId;
 use super::names::HostName;
 use super::names::Spn;
+use super::rates::Rates;
+use cors::Cors;
+use maintenance::Maintenance;
+use public::Public;
 
 /// One published application, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +37,8 @@ pub struct Application {
     pub published_url: Url,
     /// The servers that answer; at least one.
     pub backends: Vec<Backend>,
+    /// How requests are spread over them.
+    pub balance: balance::Balance,
     /// Whether the backend sees the published host (`Host`) or its own.
     pub keep_host: bool,
     /// Who may enter.
@@ -34,8 +47,20 @@ pub struct Application {
     pub sso: Sso,
     /// Limits in time and size.
     pub limits: Limits,
+    /// From where people may come.
+    pub addresses: Addresses,
+    /// How much one of them may ask for.
+    pub rates: Rates,
     /// Audiences of access tokens accepted from API clients; empty = no bearer tokens.
     pub bearer_audiences: Vec<String>,
+    /// What it allows of WebSocket.
+    pub websocket: websocket::WebSocket,
+    /// What is open to people who did not sign in.
+    pub public: Public,
+    /// Other sites' scripts.
+    pub cors: Option<Cors>,
+    /// Closed for a while.
+    pub maintenance: Option<Maintenance>,
 }
 
 /// One server of an application.
@@ -204,10 +229,52 @@ pub struct Limits {
     pub first_byte: Duration,
     /// Longest silence within a body, either way.
     pub idle: Duration,
+    /// Time for the whole exchange; absent = no limit.
+    pub total: Option<Duration>,
+    /// Fewest bytes a second of a request's body while we wait for it; 0 = no limit.
+    pub min_rate: u64,
     /// Largest request body in bytes; 0 = no limit.
     pub max_body: u64,
     /// Largest form in bytes that is kept across a sign-in; 0 = none.
     pub keep_form: u64,
+}
+
+#[cfg(test)]
+impl Application {
+    /// A wiki at `https://wiki.example.com/` with every default: a test says what differs.
+    #[must_use]
+    pub fn sample() -> Self {
+        let soon = Duration::from_secs(5);
+        Self {
+            id: "wiki".parse().unwrap(),
+            name: String::from("Wiki"),
+            owner: None,
+            host: "wiki.example.com".parse().unwrap(),
+            prefix: String::from("/"),
+            published_url: Url::parse("https://wiki.example.com/").unwrap(),
+            backends: Vec::new(),
+            balance: balance::Balance::default(),
+            keep_host: false,
+            access: Access::default(),
+            sso: Sso::None,
+            limits: Limits {
+                connect: soon,
+                first_byte: soon,
+                idle: soon,
+                total: None,
+                min_rate: 0,
+                max_body: 0,
+                keep_form: 1 << 20,
+            },
+            addresses: Addresses::default(),
+            rates: Rates::default(),
+            bearer_audiences: Vec::new(),
+            websocket: websocket::WebSocket::default(),
+            public: Public::default(),
+            cors: None,
+            maintenance: None,
+        }
+    }
 }
 
 impl Application {

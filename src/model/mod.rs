@@ -4,10 +4,12 @@
 //! no verbs of the corridor; every room may import this one, and it imports none.
 
 pub mod account;
+pub mod addresses;
 pub mod application;
 pub mod body;
 pub mod claims;
 pub mod clock;
 pub mod names;
+pub mod rates;
 pub mod secret;
 pub mod stop;

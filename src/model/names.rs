@@ -169,6 +169,13 @@ impl FromStr for Spn {
 pub struct HostName(String);
 text_name!(HostName);
 
+/// So that a look-up by host needs no copy; the derived `Hash` and `Eq` are the text's own.
+impl std::borrow::Borrow<str> for HostName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for HostName {
     type Err = BadName;
 

@@ -20,6 +20,13 @@ pub enum Stop {
     Deny(Denial),
     /// Something is broken.
     Fail(Fault),
+    /// The system works and says not now.
+    Later {
+        /// Why.
+        denial: Denial,
+        /// When it makes sense to come back.
+        after: Duration,
+    },
     /// The account is being made; the visitor waits and comes back by itself.
     Wait {
         /// When to come back.
@@ -95,6 +102,15 @@ impl Stop {
         })
     }
 
+    /// A denial for `code` that is over `after` a while.
+    pub fn later(code: Code, detail: impl Into<String>, after: Duration) -> Self {
+        let detail = detail.into();
+        Self::Later {
+            denial: Denial { code, detail },
+            after,
+        }
+    }
+
     /// An answer that is no refusal.
     #[must_use]
     pub fn reply(response: Response<Body>) -> Self {
@@ -152,6 +168,12 @@ codes! {
     BodyTooLarge "body-too-large" PAYLOAD_TOO_LARGE, "the request body is above the application's `max_body`";
     HeaderTooLarge "header-too-large" REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's headers are above the listener's limit";
     ClientGone "client-gone" BAD_REQUEST, "the client went away in the middle of its request; nobody reads the answer";
+    AddressDenied "address-denied" FORBIDDEN, "`[addresses]` of the gateway or of the application keeps the client's address out";
+    ForwardedRefused "forwarded-refused" BAD_REQUEST, "a listed proxy's Forwarded or X-Forwarded-For names no address; see `listener.forwarded_from`";
+    TooManyRequests "too-many-requests" TOO_MANY_REQUESTS, "a rate in `[rates]` of the gateway or of the application is used up; the log names it";
+    TooManyConcurrent "too-many-concurrent" TOO_MANY_REQUESTS, "as many requests as `[rates]` allows are being served for this person or address";
+    TotalTimeout "total-timeout" GATEWAY_TIMEOUT, "the request took longer than the application's `total`";
+    Maintenance "maintenance" SERVICE_UNAVAILABLE, "the application, or the whole gateway, has a [maintenance] section; remove it to open again";
     RequestTimeout "request-timeout" REQUEST_TIMEOUT, "the client stopped sending";
     // authn
     SignInRequired "sign-in-required" UNAUTHORIZED, "no session; a page navigation would have been sent to sign-in";

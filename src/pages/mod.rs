@@ -67,6 +67,10 @@ pub struct Refusal<'a> {
     pub time: i64,
     /// Where a new sign-in begins: a path on this host, or an `https:` address.
     pub sign_in_again: Option<&'a str>,
+    /// The operator's own words for what happened.
+    pub message: Option<&'a str>,
+    /// When to come back, in seconds, where it is known better than usual.
+    pub retry_after: Option<i64>,
 }
 
 /// What surrounds every page.
@@ -95,7 +99,7 @@ struct RefusalPage<'a> {
     words: &'static Words,
     denied: bool,
     title: &'static str,
-    happened: &'static str,
+    happened: &'a str,
     next: &'static str,
     application: Option<&'a str>,
     button: Option<Button<'a>>,
@@ -175,7 +179,7 @@ impl Pages {
             words,
             denied: refusal.code.status().is_client_error(),
             title: sentence.title,
-            happened: sentence.happened,
+            happened: refusal.message.unwrap_or(sentence.happened),
             next: sentence.next,
             application: refusal.application,
             button: button(topic, refusal.sign_in_again, words),
@@ -186,7 +190,7 @@ impl Pages {
             time: readable(refusal.time),
         };
         let mut response = self.page(refusal.code.status(), &page, language);
-        explain_status(&mut response, refusal.code);
+        explain_status(&mut response, refusal);
         response
     }
 
@@ -196,12 +200,12 @@ impl Pages {
         let sentence = text::sentence(language, Topic::of(refusal.code));
         let content = serde_json::json!({
             "error": refusal.code.as_str(),
-            "message": sentence.happened,
+            "message": refusal.message.unwrap_or(sentence.happened),
             "request_id": refusal.request_id,
             "sign_in_url": refusal.sign_in_again.filter(|address| is_safe(address)),
         });
         let mut response = json(refusal.code.status(), &content, language);
-        explain_status(&mut response, refusal.code);
+        explain_status(&mut response, refusal);
         response
     }
 
@@ -310,7 +314,7 @@ impl Pages {
             button: safe_button(refusal.sign_in_again, words.sign_in),
         };
         let mut response = self.page(refusal.code.status(), &page, language);
-        explain_status(&mut response, refusal.code);
+        explain_status(&mut response, refusal);
         response
     }
 
@@ -424,7 +428,8 @@ fn answer(
 }
 
 /// Header fields that some statuses must carry.
-fn explain_status(response: &mut Response<Body>, code: Code) {
+fn explain_status(response: &mut Response<Body>, refusal: &Refusal<'_>) {
+    let code = refusal.code;
     let headers = response.headers_mut();
     if code.status() == StatusCode::UNAUTHORIZED {
         // RFC 9110 15.5.2: a 401 names a way to authenticate; RFC 6750 3: why a token was refused.
@@ -440,7 +445,9 @@ fn explain_status(response: &mut Response<Body>, code: Code) {
         let value = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
         headers.insert(header::ALLOW, HeaderValue::from_static(value));
     } else if code.status() == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+        let usual = HeaderValue::from_static(RETRY_SECONDS);
+        let seconds = refusal.retry_after.map_or(usual, HeaderValue::from);
+        headers.insert(header::RETRY_AFTER, seconds);
     }
 }
 

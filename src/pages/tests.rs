@@ -21,6 +21,8 @@ fn refusal(code: Code) -> Refusal<'static> {
         application: Some("Intranet"),
         time: 1_795_385_465,
         sign_in_again: Some("/.kerbgate/signin"),
+        message: None,
+        retry_after: None,
     }
 }
 

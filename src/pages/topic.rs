@@ -28,8 +28,11 @@ pub(super) enum Topic {
     NotForPrograms,
     PersonInactive,
     Busy,
+    Maintenance,
     NoAccess,
     NoGuests,
+    NotFromHere,
+    TooFast,
     OtherOrganization,
     AccessUnknown,
     ForeignOrigin,
@@ -73,7 +76,11 @@ pub(super) enum Helper {
 impl Topic {
     pub(super) const fn of(code: Code) -> Self {
         match code {
-            Code::BadRequest | Code::ClientGone | Code::TargetRefused => Self::RequestUnclear,
+            Code::BadRequest | Code::ClientGone | Code::TargetRefused | Code::ForwardedRefused => {
+                Self::RequestUnclear
+            }
+            Code::AddressDenied => Self::NotFromHere,
+            Code::TooManyRequests | Code::TooManyConcurrent => Self::TooFast,
             Code::HostUnknown | Code::PathUnknown => Self::NothingHere,
             Code::HostMismatch => Self::WrongHost,
             Code::MethodRefused | Code::UpgradeRefused => Self::NotPossible,
@@ -104,6 +111,7 @@ impl Topic {
             Code::TokenWithoutPerson | Code::BearerNotAccepted => Self::NotForPrograms,
             Code::PersonDisabled => Self::PersonInactive,
             Code::StoreUnavailable | Code::Overloaded | Code::KdcBusy => Self::Busy,
+            Code::Maintenance => Self::Maintenance,
             Code::NotAllowed | Code::DenyRule => Self::NoAccess,
             Code::GuestsDenied => Self::NoGuests,
             Code::TenantDenied => Self::OtherOrganization,
@@ -129,7 +137,7 @@ impl Topic {
             Code::BackendUnreachable | Code::BackendTls | Code::BackendProtocol => {
                 Self::ApplicationDown
             }
-            Code::BackendTimeout => Self::ApplicationSlow,
+            Code::BackendTimeout | Code::TotalTimeout => Self::ApplicationSlow,
             Code::Internal => Self::Internal,
         }
     }
@@ -148,6 +156,8 @@ impl Topic {
             | Self::Incomplete
             | Self::SignInServiceDown
             | Self::Busy
+            | Self::TooFast
+            | Self::Maintenance
             | Self::AccessUnknown
             | Self::AccountNotMade
             | Self::DirectoryDown
@@ -166,6 +176,7 @@ impl Topic {
             | Self::PersonInactive
             | Self::NoAccess
             | Self::NoGuests
+            | Self::NotFromHere
             | Self::OtherOrganization
             | Self::AccountMissing
             | Self::AccountUnclear
@@ -186,6 +197,7 @@ impl Topic {
             | Self::OtherOrganization
             | Self::AccountMissing
             | Self::AccountExpired
+            | Self::Maintenance
             | Self::PersonInactive => Helper::Owner,
             Self::RequestUnclear
             | Self::NothingHere
@@ -206,6 +218,8 @@ impl Topic {
             | Self::SignInUnconfirmed
             | Self::NotForPrograms
             | Self::Busy
+            | Self::NotFromHere
+            | Self::TooFast
             | Self::AccessUnknown
             | Self::ForeignOrigin
             | Self::AccountUnclear

@@ -44,7 +44,8 @@ pub(super) struct Outbound<'a> {
     pub(super) app: &'a Application,
     pub(super) target: &'a Target,
     pub(super) client: IpAddr,
-    pub(super) session: AuthnSession,
+    /// `None` for a request that needs no person.
+    pub(super) session: Option<AuthnSession>,
 }
 
 /// A token that went out.
@@ -68,6 +69,11 @@ pub(super) async fn send<'a>(
             .await?;
         return Ok(answer.response);
     };
+    // SECURITY: a ticket on a connection that belongs to nobody would sign the next visitor in.
+    if outbound.session.is_none() {
+        let detail = "a ticket for a request without a session";
+        return Err(Stop::fail(Code::Internal, Side::Gateway, detail));
+    }
     // Only a request without a body can be sent a second time.
     let again = request.body().is_end_stream().then(|| copy_head(&request));
     let (sent, issued) = negotiated(forwarder, request, outbound, credential, negotiate).await;
@@ -144,7 +150,7 @@ fn told(sent: Result<Answer, Error>, negotiate: &Negotiate) -> Stop {
             fault.detail = format!("{} (as {})", fault.detail, negotiate.principal());
             Stop::Fail(fault)
         }
-        other @ (Stop::Reply(_) | Stop::Deny(_) | Stop::Wait { .. }) => other,
+        other @ (Stop::Reply(_) | Stop::Deny(_) | Stop::Later { .. } | Stop::Wait { .. }) => other,
     }
 }
 
@@ -184,9 +190,9 @@ async fn conclude(
 
 impl<'a> Outbound<'a> {
     fn exchange(&self, credential: &'a BackendCredential) -> Exchange<'a> {
-        let partition = match credential.negotiate() {
-            Some(negotiate) => Partition::Session(SessionKey {
-                session: *self.session.as_bytes(),
+        let partition = match credential.negotiate().zip(self.session) {
+            Some((negotiate, session)) => Partition::Session(SessionKey {
+                session: *session.as_bytes(),
                 principal: Arc::from(negotiate.principal().as_str()),
             }),
             None => Partition::Anonymous,
@@ -196,6 +202,7 @@ impl<'a> Outbound<'a> {
             target: self.target,
             client: self.client,
             partition,
+            session: self.session.map(|session| *session.as_bytes()),
             identity: credential.headers(),
         }
     }
@@ -206,5 +213,6 @@ fn copy_head(request: &Request<Body>) -> Request<Body> {
     let mut copy = Request::new(body::empty());
     *copy.method_mut() = request.method().clone();
     *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
     copy
 }

@@ -4,9 +4,13 @@
 //! becomes a page or JSON in one place, with its reason code. Whatever ends it, nothing after it runs:
 //! a refused request never reaches a backend.
 
+pub mod admission;
 mod exchange;
 mod form;
+mod stay;
+mod tunnel;
 
+use std::future::Future;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
@@ -18,6 +22,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::Method;
@@ -37,6 +42,8 @@ use uuid::Uuid;
 use crate::authn::Authn;
 use crate::authn::Ended;
 use crate::authn::OwnPath;
+use crate::authn::SessionKey;
+use crate::authn::Stay;
 use crate::authn::cookie;
 use crate::authn::fetch::Asks;
 use crate::authz::Authz;
@@ -45,31 +52,48 @@ use crate::listener::Peer;
 use crate::listener::authority::authority;
 use crate::listener::body::IdleBody;
 use crate::listener::body::LimitedBody;
+use crate::listener::body::TimedBody;
+use crate::listener::buckets::Inside;
+use crate::listener::buckets::Key;
 use crate::mapping::Mapping;
 use crate::model::application::Application;
+use crate::model::application::cors;
+use crate::model::application::cors::Cors;
+use crate::model::application::cors::Preflight;
+use crate::model::application::maintenance::Maintenance;
 use crate::model::body;
 use crate::model::body::Body;
 use crate::model::body::BodyError;
 use crate::model::clock::Clock;
 use crate::model::names::HostName;
+use crate::model::names::PersonId;
 use crate::model::stop::Code;
 use crate::model::stop::Side;
 use crate::model::stop::Stop;
 use crate::pages::Language;
 use crate::pages::Pages;
 use crate::pages::Refusal;
+use crate::pipeline::admission::Admission;
 use crate::pipeline::exchange::Outbound;
+use crate::pipeline::stay::Attendance;
+use crate::pipeline::stay::CutShort;
+use crate::pipeline::tunnel::Tunnel;
 use crate::rewrite;
 use crate::rewrite::table::Links;
+use crate::route;
+use crate::route::Entrance;
 use crate::route::Matched;
 use crate::route::OWN_PREFIX;
 use crate::route::Routes;
 use crate::route::target::Target;
+use crate::sso::BackendCredential;
 use crate::sso::Sso;
 use crate::telemetry::Access;
 
 /// All rooms, in the order a request walks through them.
 pub struct Pipeline {
+    /// Which client it is, and whether it may come in.
+    pub admission: Admission,
     /// 1
     pub routes: Routes,
     /// 2
@@ -97,10 +121,14 @@ impl Pipeline {
         let language = Language::from_accept(request.headers());
         let asks = Asks::of(request.method(), request.headers());
         let head_only = request.method() == Method::HEAD;
+        let connects = request.method() == Method::CONNECT;
         let mut response = match self.walk(request, &mut trace).await {
             Ok(response) => response,
             Err(stop) => self.stopped(stop, &mut trace, asks, language),
         };
+        if trace.app.as_ref().is_some_and(|app| app.cors.is_some()) {
+            mark_for_other_sites(response.headers_mut(), &trace);
+        }
         response
             .headers_mut()
             .insert(header::STRICT_TRANSPORT_SECURITY, rewrite::HSTS);
@@ -111,6 +139,13 @@ impl Pipeline {
             // RFC 9110 9.3.2: no content after HEAD. hyper leaves it out in HTTP/1 only; in HTTP/2 our pages
             // would break the stream.
             *response.body_mut() = body::empty();
+        }
+        if let Some(tunnel) = trace.tunnel.take() {
+            return tunnel.open(trace, response);
+        }
+        if connects && response.status().is_success() {
+            // RFC 8441 5: that would say that the socket is open.
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
         trace.finish(response)
     }
@@ -134,49 +169,118 @@ impl Pipeline {
 
     async fn walk(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Stop> {
-        let host = host(&request)?;
+        trace.comes_from(self.admission.client(&mut request)?);
+        trace.hold(self.admission.gateway(trace.client)?);
+        let named =
+            authority(&request).map_err(|bad| Stop::deny(Code::HostMismatch, bad.to_string()))?;
         let (mut head, content) = request.into_parts();
         let target = Target::parse(&head.uri)
             .map_err(|bad| Stop::deny(Code::TargetRefused, bad.to_string()))?;
-        let app = match self.routes.find(&host, &target)? {
+        let app = match self.routes.find(&named.host, &target)? {
             Matched::Application(app) => app,
-            Matched::Own(path) => return self.own(&path, &head, content, &host, trace).await,
+            Matched::Own(path) => {
+                let host = host(&named.host)?;
+                return self.own(&path, &head, content, &host, trace).await;
+            }
             Matched::AddSlash(prefix) => return Ok(add_slash(&prefix, &target)),
         };
         trace.app = Some(Arc::clone(&app));
-
-        trace.enter("authn");
-        let user = match self.authn.identify(&head, &app, target.as_str()).await {
-            Err(stop) if is_form_in_vain(&stop, &head) => {
-                return form::keep(self, stop, &head, content, (&app, &target)).await;
-            }
-            other => other?,
+        trace.hold(self.admission.application(&app, trace.client)?);
+        let connects = tunnel::as_handshake(&mut head)?;
+        let entrance = route::entrance(&app, &head, &target, content.is_end_stream());
+        if let Some(closed) = &app.maintenance {
+            still_open(closed, &entrance, &target)?;
+        }
+        if let Some(cors) = &app.cors
+            && let Some(answer) = other_sites(cors, &head, trace)?
+        {
+            return Ok(answer);
+        }
+        let (credential, came) = match entrance {
+            Entrance::SignedIn => match self.signed_in(&head, &app, &target, trace).await {
+                Err(stop) if is_form_in_vain(&stop, &head) => {
+                    return form::keep(self, stop, &head, content, (&app, &target)).await;
+                }
+                other => other.map(|(credential, came)| (credential, Some(came)))?,
+            },
+            Entrance::Anonymous(nobody) => (BackendCredential::of_nobody(&nobody), None),
         };
-        trace.access.person = user.claims().person.to_string();
-        let session = user.session_key();
+        self.send(
+            head,
+            content,
+            Asked {
+                app,
+                target,
+                connects,
+            },
+            (credential, came),
+            trace,
+        )
+        .await
+    }
+
+    /// The rooms that find out who it is and what the backend shall know of it.
+    async fn signed_in(
+        &self,
+        head: &Parts,
+        app: &Arc<Application>,
+        target: &Target,
+        trace: &mut Trace,
+    ) -> Result<(BackendCredential, Came), Stop> {
+        trace.enter("authn");
+        let user = self.authn.identify(head, app, target.as_str()).await?;
+        let person = user.claims().person;
+        trace.access.person = person.to_string();
+        for inside in self.admission.person(app, || Key::Person(person))? {
+            trace.hold(inside);
+        }
+        let came = Came {
+            person,
+            session: user.session_key(),
+            stay: Stay::of(user.clone()),
+        };
 
         trace.enter("authz");
-        let user = self.authz.admit(user, &app).await?;
+        let user = self.authz.admit(user, app).await?;
+        self.authz.excepted(&user, app)?;
 
         trace.enter("mapping");
-        let user = self.mapping.resolve(user, &app).await?;
+        let user = self.mapping.resolve(user, app).await?;
         if let Some(account) = user.account() {
             trace.access.principal = account.principal.to_string();
         }
 
         trace.enter("sso");
-        let credential = self.sso.credential(&user, &app)?;
+        Ok((self.sso.credential(&user, app)?, came))
+    }
 
+    /// The rooms that carry the request to the backend and its answer back.
+    async fn send(
+        &self,
+        mut head: Parts,
+        content: Incoming,
+        asked: Asked,
+        (credential, came): (BackendCredential, Option<Came>),
+        trace: &mut Trace,
+    ) -> Result<Response<Body>, Stop> {
+        let Asked {
+            app,
+            target,
+            connects,
+        } = asked;
         trace.enter("forward");
         head.headers.insert(X_REQUEST_ID, trace.request_id());
-        let person = user.claims().person;
-        let form = self
-            .authn
-            .resume(&head, &app, person, target.as_str())
-            .await?;
+        let offer = tunnel::offer(&mut head, &content, &app, connects)?;
+        let form = match &came {
+            Some(Came { person, .. }) => {
+                let authn = &self.authn;
+                authn.resume(&head, &app, *person, target.as_str()).await?
+            }
+            None => None,
+        };
         let (request, kept) = match form {
             Some(form) => form::resumed(head, form),
             None => (Request::from_parts(head, bounded(content, &app)?), None),
@@ -185,9 +289,13 @@ impl Pipeline {
             app: &app,
             target: &target,
             client: trace.client,
-            session,
+            session: came.as_ref().map(|came| came.session),
         };
-        let sent = exchange::send(&self.forwarder, request, outbound, &credential).await;
+        let sending = exchange::send(&self.forwarder, request, outbound, &credential);
+        let sent = match app.limits.total {
+            None => sending.await,
+            Some(total) => timed(sending, trace.began + total, total).await,
+        };
         let resumed = kept.is_some();
         let mut response = match kept {
             Some(kept) => form::sent(&self.authn, kept, sent).await?,
@@ -200,6 +308,19 @@ impl Pipeline {
             let gone = cookie::FORM_GONE;
             response.headers_mut().append(header::SET_COOKIE, gone);
         }
+        let attendance = |came: Option<Came>| {
+            let stay = came.map(|came| came.stay);
+            Attendance::new(self, &app, stay)
+        };
+        let response = match offer {
+            None if came.is_none() => response,
+            None => stay::attended(response, || attendance(came)),
+            Some(offer) => {
+                let (response, tunnel) = offer.answered(response, attendance(came))?;
+                trace.tunnel = tunnel;
+                response
+            }
+        };
         trace.enter("");
         Ok(response)
     }
@@ -230,6 +351,40 @@ impl Pipeline {
             .await
     }
 
+    /// The page, or the JSON, for `code`.
+    fn refusal(&self, code: Code, trace: &Trace, asks: Asks, language: Language) -> Response<Body> {
+        let sign_in_again = trace
+            .app
+            .as_ref()
+            .map(|app| app.prefix.as_str())
+            .unwrap_or("/");
+        let closed = trace
+            .app
+            .as_ref()
+            .filter(|_| code == Code::Maintenance)
+            .and_then(|app| app.maintenance.as_ref());
+        let refusal = Refusal {
+            code,
+            request_id: &trace.access.request_id,
+            application: trace.app.as_ref().map(|app| app.name.as_str()),
+            time: self.clock.unix(),
+            sign_in_again: Some(sign_in_again),
+            message: closed.and_then(|closed| closed.message.as_deref()),
+            retry_after: closed.map(|closed| closed.retry_after(self.clock.unix())),
+        };
+        let mut response = match (asks, code) {
+            (Asks::Form, Code::SessionExpired | Code::FormNotKept) => {
+                self.pages.form_not_sent(&refusal, language)
+            }
+            (Asks::Page | Asks::Form, _) => self.pages.refusal(&refusal, language),
+            (Asks::Data, _) => self.pages.refusal_json(&refusal, language),
+        };
+        if let Ok(code) = HeaderValue::from_str(code.as_str()) {
+            response.headers_mut().insert(REASON, code);
+        }
+        response
+    }
+
     /// A walk that ended early becomes a response, in this one place.
     fn stopped(
         &self,
@@ -238,6 +393,7 @@ impl Pipeline {
         asks: Asks,
         language: Language,
     ) -> Response<Body> {
+        let mut again = None;
         let (code, side, detail) = match stop {
             Stop::Reply(response) => return *response,
             Stop::Wait { again_in } => {
@@ -254,11 +410,17 @@ impl Pipeline {
             Stop::Deny(denial) if denial.code == Code::ClientGone => {
                 (denial.code, String::new(), denial.detail)
             }
+            // What is refused by the thousand is in the access log; the audit is for who may do what.
+            Stop::Later { denial, after } => {
+                again = Some(after);
+                (denial.code, String::new(), denial.detail)
+            }
             Stop::Deny(denial) => {
                 tracing::info!(
                     target: "audit",
                     event = "denial",
                     request_id = trace.access.request_id,
+                    client = trace.access.client,
                     person = trace.access.person,
                     principal = trace.access.principal,
                     application = trace.application(),
@@ -282,30 +444,30 @@ impl Pipeline {
         trace.access.why = code.as_str();
         trace.access.side = side;
         trace.access.detail = detail;
-        let again = trace
-            .app
-            .as_ref()
-            .map(|app| app.prefix.as_str())
-            .unwrap_or("/");
-        let refusal = Refusal {
-            code,
-            request_id: &trace.access.request_id,
-            application: trace.app.as_ref().map(|app| app.name.as_str()),
-            time: self.clock.unix(),
-            sign_in_again: Some(again),
-        };
-        let mut response = match (asks, code) {
-            (Asks::Form, Code::SessionExpired | Code::FormNotKept) => {
-                self.pages.form_not_sent(&refusal, language)
-            }
-            (Asks::Page | Asks::Form, _) => self.pages.refusal(&refusal, language),
-            (Asks::Data, _) => self.pages.refusal_json(&refusal, language),
-        };
-        if let Ok(code) = HeaderValue::from_str(code.as_str()) {
-            response.headers_mut().insert(REASON, code);
+        let mut response = self.refusal(code, trace, asks, language);
+        if let Some(after) = again {
+            // RFC 9110 10.2.3: whole seconds; rounded up, or the client would come too early.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            let value = HeaderValue::from(seconds.max(1));
+            response.headers_mut().insert(header::RETRY_AFTER, value);
         }
         response
     }
+}
+
+/// Who came, as far as `forward` has to know.
+struct Came {
+    person: PersonId,
+    session: SessionKey,
+    stay: Stay,
+}
+
+/// What is asked for.
+struct Asked {
+    app: Arc<Application>,
+    target: Target,
+    /// As a WebSocket, by an extended CONNECT.
+    connects: bool,
 }
 
 /// A form that came too late for its session.
@@ -315,13 +477,62 @@ fn is_form_in_vain(stop: &Stop, head: &Parts) -> bool {
 }
 
 /// The one host that a request is for.
-fn host(request: &Request<Incoming>) -> Result<HostName, Stop> {
-    let named =
-        authority(request).map_err(|bad| Stop::deny(Code::HostMismatch, bad.to_string()))?;
+fn host(named: &str) -> Result<HostName, Stop> {
     named
-        .host
         .parse()
-        .map_err(|_| Stop::deny(Code::HostUnknown, format!("host {:?}", named.host)))
+        .map_err(|_| Stop::deny(Code::HostUnknown, format!("host {named:?}")))
+}
+
+/// Lets on what a closed application still answers: its open paths, and people who may be excepted.
+fn still_open(closed: &Maintenance, entrance: &Entrance, target: &Target) -> Result<(), Stop> {
+    let open = match entrance {
+        Entrance::SignedIn => !closed.except.is_empty(),
+        Entrance::Anonymous(_) => closed.open.holds(target.path()),
+    };
+    if open {
+        Ok(())
+    } else {
+        Err(Stop::deny(Code::Maintenance, "the application is closed"))
+    }
+}
+
+/// Answers a preflight, and remembers whose script waits for the answer to anything else.
+fn other_sites(
+    cors: &Cors,
+    head: &Parts,
+    trace: &mut Trace,
+) -> Result<Option<Response<Body>>, Stop> {
+    if cors.preflight != Preflight::Answer {
+        return Ok(None);
+    }
+    let origin = cors.listed(&head.headers);
+    trace.other_site = origin.cloned();
+    if !cors::is_preflight(&head.method, &head.headers) {
+        return Ok(None);
+    }
+    if origin.is_none() {
+        let detail = "a preflight from an origin that [cors] does not list";
+        return Err(Stop::deny(Code::ForeignOrigin, detail));
+    }
+    let mut answer = Response::new(body::empty());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    cors.answer_preflight(answer.headers_mut());
+    trace.enter("");
+    Ok(Some(answer))
+}
+
+/// What another site's script may read, its browser decides by these headers.
+fn mark_for_other_sites(headers: &mut HeaderMap, trace: &Trace) {
+    let cors = trace.app.as_ref().and_then(|app| app.cors.as_ref());
+    let Some(cors) = cors.filter(|cors| cors.preflight == Preflight::Answer) else {
+        return;
+    };
+    // The gateway has the word here: two of them would be read as none.
+    headers.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+    headers.remove(header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
+    if let Some(origin) = &trace.other_site {
+        cors.mark(origin, headers);
+    }
 }
 
 /// The request's body within the application's limits.
@@ -330,9 +541,25 @@ fn bounded(content: Incoming, app: &Application) -> Result<Body, Stop> {
         return Ok(body::empty());
     }
     let limits = &app.limits;
-    let limited = LimitedBody::new(IdleBody::new(content, limits.idle), limits.max_body)
+    let paced = IdleBody::new(content, limits.idle).at_least(limits.min_rate);
+    let limited = LimitedBody::new(paced, limits.max_body)
         .map_err(|cut| Stop::deny(Code::BodyTooLarge, cut.to_string()))?;
     Ok(limited.boxed_unsync())
+}
+
+/// An exchange that has to be over at `end`, its answer's last byte included.
+async fn timed(
+    sending: impl Future<Output = Result<Response<Body>, Stop>>,
+    end: Instant,
+    total: Duration,
+) -> Result<Response<Body>, Stop> {
+    let response = tokio::time::timeout_at(end.into(), sending)
+        .await
+        .map_err(|_| {
+            let detail = format!("no answer within the application's total of {total:?}");
+            Stop::fail(Code::TotalTimeout, Side::Backend, detail)
+        })??;
+    Ok(response.map(|content| TimedBody::new(content, end.into(), total).boxed_unsync()))
 }
 
 fn add_slash(prefix: &str, target: &Target) -> Response<Body> {
@@ -372,14 +599,17 @@ struct Trace {
     entered: Instant,
     app: Option<Arc<Application>>,
     client: IpAddr,
+    /// Places taken until the response's end.
+    held: Vec<Inside>,
+    /// The answer opens it.
+    tunnel: Option<Tunnel>,
+    /// The other site whose script asks, where [cors] lists it.
+    other_site: Option<HeaderValue>,
 }
 
 impl Trace {
     fn begin(request: &Request<Incoming>) -> Self {
-        let peer = request
-            .extensions()
-            .get::<Peer>()
-            .map(|peer| peer.address.ip());
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.client);
         let client = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let now = Instant::now();
         Self {
@@ -399,7 +629,22 @@ impl Trace {
             entered: now,
             app: None,
             client,
+            held: Vec::new(),
+            tunnel: None,
+            other_site: None,
         }
+    }
+
+    /// The client is known now; until then it was the connection's other end.
+    fn comes_from(&mut self, client: IpAddr) {
+        if self.client != client {
+            self.client = client;
+            self.access.client = client.to_string();
+        }
+    }
+
+    fn hold(&mut self, inside: Option<Inside>) {
+        self.held.extend(inside);
     }
 
     /// From here on the walk is in `room`; empty = it reached its end.
@@ -423,11 +668,15 @@ impl Trace {
         HeaderValue::from_str(&self.access.request_id).unwrap_or(HeaderValue::from_static(""))
     }
 
-    /// The line is written when the response's last byte is out.
-    fn finish(mut self, response: Response<Body>) -> Response<Body> {
+    fn answered(&mut self, response: &Response<Body>) {
         self.leave();
         self.access.status = response.status().as_u16();
         self.access.head = self.began.elapsed();
+    }
+
+    /// The line is written when the response's last byte is out.
+    fn finish(mut self, response: Response<Body>) -> Response<Body> {
+        self.answered(&response);
         let (head, content) = response.into_parts();
         // The answer to HEAD is over with its head; nobody asks for its body.
         let ended = self.access.method == "HEAD";
@@ -484,8 +733,10 @@ impl HttpBody for Counted {
             }
             Some(Err(error)) => {
                 self.ended = true;
-                self.trace.access.why = "body-cut";
-                self.trace.access.side = Side::Backend.to_string();
+                (self.trace.access.why, self.trace.access.side) = match CutShort::of(&**error) {
+                    Some(code) => (code.as_str(), String::new()),
+                    None => ("body-cut", Side::Backend.to_string()),
+                };
                 self.trace.access.detail = error.to_string();
             }
             None => self.ended = true,

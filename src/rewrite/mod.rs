@@ -22,7 +22,9 @@ use http::HeaderValue;
 use http::header;
 
 use crate::forward::headers::HOP_BY_HOP;
+use crate::forward::headers::declared_trailers;
 use crate::forward::headers::listed_in_connection;
+use crate::forward::headers::trailer_header;
 use crate::forward::negotiate;
 use crate::model::application::Application;
 use crate::model::application::Sso;
@@ -39,6 +41,10 @@ pub fn response(headers: &mut HeaderMap, application: &Application, links: &Link
     for name in headers.keys() {
         todo.note(name.as_str());
     }
+    let trailers = todo
+        .trailer
+        .then(|| trailer_header(&declared_trailers(headers, &[])))
+        .flatten();
     if todo.connection {
         for name in listed_in_connection(headers) {
             headers.remove(name);
@@ -48,6 +54,9 @@ pub fn response(headers: &mut HeaderMap, application: &Application, links: &Link
         for name in &HOP_BY_HOP {
             headers.remove(name);
         }
+    }
+    if let Some(trailers) = trailers {
+        headers.insert(header::TRAILER, trailers);
     }
     if todo.internal {
         for name in INTERNAL {
@@ -69,6 +78,7 @@ pub fn response(headers: &mut HeaderMap, application: &Application, links: &Link
 #[derive(Default)]
 struct Todo {
     connection: bool,
+    trailer: bool,
     hop_by_hop: bool,
     internal: bool,
     challenges: bool,
@@ -83,6 +93,10 @@ impl Todo {
             "www-authenticate" | "authentication-info" => self.challenges = true,
             "connection" => {
                 self.connection = true;
+                self.hop_by_hop = true;
+            }
+            "trailer" => {
+                self.trailer = true;
                 self.hop_by_hop = true;
             }
             _ => {

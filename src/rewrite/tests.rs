@@ -1,27 +1,19 @@
 //! Headers of answers, seen from outside.
 
-use std::time::Duration;
-
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use url::Url;
 
 use super::*;
-use crate::model::application::Access;
 use crate::model::application::Backend;
 use crate::model::application::KerberosSso;
-use crate::model::application::Limits;
 use crate::model::application::SendToken;
 use crate::model::application::Wrap;
 
 fn application(prefix: &str, backends: &[&str]) -> Application {
     let published = format!("https://wiki.example.com:8443{prefix}");
     Application {
-        id: "wiki".parse().unwrap(),
-        name: String::from("Wiki"),
-        owner: None,
-        host: "wiki.example.com".parse().unwrap(),
         prefix: prefix.to_owned(),
         published_url: Url::parse(&published).unwrap(),
         backends: backends
@@ -31,17 +23,7 @@ fn application(prefix: &str, backends: &[&str]) -> Application {
                 address: None,
             })
             .collect(),
-        keep_host: false,
-        access: Access::default(),
-        sso: Sso::None,
-        limits: Limits {
-            connect: Duration::from_secs(1),
-            first_byte: Duration::from_secs(1),
-            idle: Duration::from_secs(1),
-            max_body: 0,
-            keep_form: 1 << 20,
-        },
-        bearer_audiences: Vec::new(),
+        ..Application::sample()
     }
 }
 
@@ -221,7 +203,7 @@ fn what_is_between_us_and_the_backend_stays_there() {
         ("upgrade", "h2c"),
         ("alt-svc", "h2=\":443\""),
         ("proxy-authenticate", "Basic"),
-        ("trailer", "x"),
+        ("trailer", "content-length, set-cookie"),
     ] {
         assert!(rewritten(&application, name, value).is_empty(), "{name}");
     }

@@ -1,17 +1,25 @@
-//! Which application is asked for?
+//! Which application is asked for, and does it want to know who asks?
 //!
-//! In: host and normalised path. Out: the application, or one of the gateway's own paths. Most specific
-//! first: the host exactly, then the longest path prefix, whatever the order of the files.
+//! In: host and normalised path. Out: the application and the [`Entrance`], or one of the gateway's own
+//! paths. Most specific first: the host exactly, then the longest path prefix, whatever the order of the
+//! files. The cost of a look-up does not grow with the number of applications.
 
+pub mod table;
 pub mod target;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::request::Parts;
+
 use crate::model::application::Application;
+use crate::model::application::cors;
+use crate::model::application::cors::Preflight;
 use crate::model::names::HostName;
 use crate::model::stop::Code;
 use crate::model::stop::Stop;
+use crate::route::table::Folder;
+use crate::route::table::Place;
 use crate::route::target::Target;
 
 /// Prefix of the gateway's own paths on every published host.
@@ -28,11 +36,42 @@ pub enum Matched {
     AddSlash(String),
 }
 
+/// How a request goes on.
+#[derive(Debug)]
+pub enum Entrance {
+    /// Through all rooms.
+    SignedIn,
+    /// Past the rooms that ask who it is; the backend is shown nobody.
+    Anonymous(Anonymous),
+}
+
+/// The right to go on without a person. Only this room makes one, from the configuration.
+#[derive(Debug)]
+pub struct Anonymous(());
+
+/// How `head`, asking for `target`, goes on in `app`. `empty` says that it has no body.
+#[must_use]
+pub fn entrance(app: &Application, head: &Parts, target: &Target, empty: bool) -> Entrance {
+    // SECURITY: the target is the normalized one, the very bytes that are sent.
+    let open = app.public.pass_through || app.public.anonymous.holds(target.path());
+    let asked_before = || {
+        app.cors.as_ref().is_some_and(|cors| {
+            cors.preflight == Preflight::Backend
+                && empty
+                && cors::is_preflight(&head.method, &head.headers)
+        })
+    };
+    if open || asked_before() {
+        Entrance::Anonymous(Anonymous(()))
+    } else {
+        Entrance::SignedIn
+    }
+}
+
 /// All published applications by host.
 #[derive(Clone, Debug)]
 pub struct Routes {
-    sign_in_host: HostName,
-    hosts: HashMap<HostName, Vec<Arc<Application>>>,
+    hosts: HashMap<HostName, Folder>,
 }
 
 impl Routes {
@@ -42,48 +81,36 @@ impl Routes {
         sign_in_host: HostName,
         applications: impl IntoIterator<Item = Arc<Application>>,
     ) -> Self {
-        let mut hosts: HashMap<HostName, Vec<Arc<Application>>> = HashMap::new();
+        let mut hosts: HashMap<HostName, Folder> = HashMap::new();
+        hosts.entry(sign_in_host).or_default();
         for app in applications {
-            hosts.entry(app.host.clone()).or_default().push(app);
+            hosts.entry(app.host.clone()).or_default().publish(app);
         }
-        for apps in hosts.values_mut() {
-            apps.sort_by_key(|app| std::cmp::Reverse(app.prefix.len()));
-        }
-        Self {
-            sign_in_host,
-            hosts,
-        }
+        Self { hosts }
     }
 
-    /// True when requests for `host` are answered at all.
-    #[must_use]
-    pub fn knows(&self, host: &HostName) -> bool {
-        *host == self.sign_in_host || self.hosts.contains_key(host)
-    }
-
-    /// What `host` and `target` lead to.
+    /// What `host` (lower case, no trailing dot) and `target` lead to.
     ///
     /// # Errors
     /// `host-unknown` or `path-unknown`.
-    pub fn find(&self, host: &HostName, target: &Target) -> Result<Matched, Stop> {
-        if !self.knows(host) {
-            return Err(Stop::deny(Code::HostUnknown, format!("host {host}")));
-        }
+    pub fn find(&self, host: &str, target: &Target) -> Result<Matched, Stop> {
+        let Some(root) = self.hosts.get(host) else {
+            return Err(Stop::deny(Code::HostUnknown, format!("host {host:?}")));
+        };
         let path = target.path();
         if let Some(own) = path.strip_prefix(OWN_PREFIX) {
             return Ok(Matched::Own(own.to_owned()));
         }
-        let apps = self.hosts.get(host).map_or(&[][..], Vec::as_slice);
-        for app in apps {
-            match target.under(&app.prefix) {
-                Some("") => return Ok(Matched::AddSlash(app.prefix.clone())),
-                Some(_) => return Ok(Matched::Application(Arc::clone(app))),
-                None => {}
-            }
+        match root.find(target) {
+            Some(Place::In(app)) => Ok(Matched::Application(Arc::clone(app))),
+            Some(Place::Before(app)) => Ok(Matched::AddSlash(app.prefix.clone())),
+            None => Err(Stop::deny(
+                Code::PathUnknown,
+                format!("host {host}, path {path}"),
+            )),
         }
-        Err(Stop::deny(
-            Code::PathUnknown,
-            format!("host {host}, path {path}"),
-        ))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -239,6 +239,32 @@ fn dot_segment(segment: &str) -> Result<Dots, BadTarget> {
     }
 }
 
+/// `segment` as the most lenient backend reads it: decoded, up to its parameters, in lower case. `None`
+/// when it is longer than `room`. Equal keys are what [`lenient_equal`] calls equal.
+pub(super) fn lenient<'a>(segment: &'a str, room: &'a mut [u8]) -> Option<&'a [u8]> {
+    let plain = |byte: u8| !matches!(byte, b'%' | b';') && !byte.is_ascii_uppercase();
+    if segment.bytes().all(plain) {
+        return Some(segment.as_bytes());
+    }
+    let mut length = 0;
+    let mut rest = segment.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let byte = if *byte == b'%' {
+            rest = after.get(2..).unwrap_or_default();
+            escaped(after).unwrap_or(b'%')
+        } else {
+            rest = after;
+            *byte
+        };
+        if byte == b';' {
+            break;
+        }
+        *room.get_mut(length)? = byte.to_ascii_lowercase();
+        length += 1;
+    }
+    room.get(..length)
+}
+
 /// Whether some backend may take `segment` for `wanted`.
 fn lenient_equal(segment: &str, wanted: &str) -> bool {
     let mut wanted = wanted.bytes();

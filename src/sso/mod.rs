@@ -35,6 +35,7 @@ use crate::model::names::Spn;
 use crate::model::stop::Code;
 use crate::model::stop::Side;
 use crate::model::stop::Stop;
+use crate::route::Anonymous;
 use crate::sso::assertion::Signer;
 
 /// The header that carries the signed assertion.
@@ -71,6 +72,12 @@ struct MadeOf {
 }
 
 impl BackendCredential {
+    /// What goes with a request that needs no person: nothing, whatever the application's sign-on is.
+    #[must_use]
+    pub const fn of_nobody(_: &Anonymous) -> Self {
+        Self(Form::Nothing)
+    }
+
     /// The identity headers; empty where there are none.
     #[must_use]
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {

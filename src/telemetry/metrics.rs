@@ -297,8 +297,7 @@ impl Metrics {
         let mut out = String::new();
         text::encode_registry(&mut out, &self.registry)?;
         let mut moment = Registry::with_prefix("kerbgate");
-        let mut families: Vec<(&str, Family<Vec<(String, String)>, Gauge<f64, AtomicU64>>)> =
-            Vec::new();
+        let mut families: Vec<(&str, Readings)> = Vec::new();
         for reading in now {
             let labels = reading.labels.iter();
             let labels: Vec<_> = labels
@@ -306,7 +305,7 @@ impl Metrics {
                 .collect();
             let known = families.iter().position(|(name, _)| *name == reading.name);
             let at = known.unwrap_or_else(|| {
-                let family = Family::default();
+                let family = Readings::default();
                 moment.register(reading.name, reading.help, Family::clone(&family));
                 families.push((reading.name, family));
                 families.len() - 1
@@ -320,6 +319,8 @@ impl Metrics {
         Ok(out)
     }
 }
+
+type Readings = Family<Vec<(String, String)>, Gauge<f64, AtomicU64>>;
 
 /// A number that is looked at when somebody asks.
 #[derive(Clone, Debug, PartialEq)]

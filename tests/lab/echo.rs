@@ -17,7 +17,11 @@
 //! | `/early` | answers without reading the request's body |
 //! | `/close` | closes the connection without an answer |
 //! | `/count` | `{"requests","connections"}` seen so far, this one not counted |
+//! | `/ws` | a WebSocket that says all messages again; see `socket`. `[?cookie=NAME=VALUE]` on the handshake |
+//! | `/trailers` | a body with the trailer `X-Checksum`, and with forged ones |
 //! | anything else | an HTML page with the identity headers |
+
+mod socket;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -104,6 +108,9 @@ async fn by_path(echo: &Echo, request: Request, number: u64, user: &str) -> Resp
         "/close" => cut(),
         "/early" => (StatusCode::OK, "answered before the body was read\n").into_response(),
         "/sse" => events(&query),
+        "/ws" => socket::answer(request, number, &query),
+        "/trailers" => trailers(),
+        "/flood" => flood(&query),
         "/bytes" => {
             let length = query.number("n").unwrap_or(1024);
             Body::from(vec![b'x'; usize::try_from(length).unwrap_or(0)]).into_response()
@@ -262,6 +269,38 @@ fn events(query: &Query) -> Response {
         ("cache-control", "no-store"),
     ];
     (headers, Body::from_stream(stream)).into_response()
+}
+
+fn trailers() -> Response {
+    let mut trailers = HeaderMap::new();
+    for (name, value) in [
+        ("x-checksum", "42"),
+        ("set-cookie", "evil=1"),
+        ("x-remote-user", "evil"),
+    ] {
+        trailers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
+    let frames = [
+        Ok::<_, Infallible>(http_body::Frame::data(Bytes::from_static(
+            b"with trailers\n",
+        ))),
+        Ok(http_body::Frame::trailers(trailers)),
+    ];
+    let body = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
+    let headers = [("trailer", "x-checksum, set-cookie, x-remote-user")];
+    (headers, Body::new(body)).into_response()
+}
+
+/// `mib` MiB, made as they are fetched.
+fn flood(query: &Query) -> Response {
+    let piece = Bytes::from(vec![b'x'; 1 << 20]);
+    let pieces = usize::try_from(query.number("mib").unwrap_or(1)).unwrap_or(0);
+    let stream =
+        futures_util::stream::iter(std::iter::repeat_n(Ok::<_, Infallible>(piece), pieces));
+    Body::from_stream(stream).into_response()
 }
 
 fn page(title: &str, user: &str, request: &Request) -> String {

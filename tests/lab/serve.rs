@@ -177,6 +177,7 @@ where
         .timer(TokioTimer::new())
         .max_buf_size(1024 * 1024)
         .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
         .await;
     // Ended by the peer or cut on request: nobody to tell.
     drop(served);

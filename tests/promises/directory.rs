@@ -147,7 +147,7 @@ pub async fn made(mapping: &Mapping, claims: &Claims) -> Result<Arc<Account>, St
 pub async fn outcome(mapping: &Mapping, claims: &Claims) -> &'static str {
     match made(mapping, claims).await {
         Ok(_) => "ok",
-        Err(Stop::Deny(denial)) => denial.code.as_str(),
+        Err(Stop::Deny(denial) | Stop::Later { denial, .. }) => denial.code.as_str(),
         Err(Stop::Fail(fault)) => fault.code.as_str(),
         Err(Stop::Wait { .. }) => "wait",
         Err(Stop::Reply(_)) => "reply",

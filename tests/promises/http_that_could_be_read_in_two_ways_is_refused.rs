@@ -332,8 +332,37 @@ async fn no_other_protocol_is_tunnelled() {
     let scene = Scene::new(Stage::new().await).await;
     let (host, cookie) = (scene.host("wiki"), scene.cookie("wiki"));
     let before = scene.wiki.requests().await;
+    for (method, path) in [
+        ("CONNECT", "/echo"),
+        ("CONNECT", "wiki:443"),
+        ("TRACE", "/echo"),
+    ] {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
+        );
+        let replies = scene.raw("wiki", &[request]).await;
+        assert!(replies[0].status >= 400, "{replies:?}");
+    }
+    for protocol in [
+        "h2c, websocket",
+        "websocket, h2c",
+        "TLS/1.0, websocket",
+        "derp",
+    ] {
+        let request = format!(
+            "GET /ws HTTP/1.1\r\nHost: {host}\r\nOrigin: https://{host}\r\nCookie: {cookie}\r\nUpgrade: {protocol}\r\n\
+             Connection: Upgrade, close\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let replies = scene.raw("wiki", &[request]).await;
+        assert_eq!(
+            replies[0].header("kerbgate-reason"),
+            Some("upgrade-refused"),
+            "{replies:?}"
+        );
+    }
+    assert_eq!(scene.wiki.requests().await, before);
     let request = format!(
-        "GET /echo HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nUpgrade: websocket\r\n\
+        "GET /echo HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nUpgrade: derp\r\n\
          Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\
          GET /echo/smuggled HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
     );

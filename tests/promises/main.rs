@@ -55,13 +55,18 @@ mod overage_asks_graph;
 mod predecessors_accounts_are_adopted;
 mod relay;
 mod restart_and_stop;
+mod sockets;
 mod sockets_come_from_systemd;
 mod store_troubles;
+mod streams_stay_streams;
 mod the_gateway_never_appears_as_itself;
 mod two_gateways_make_one_account;
 #[path = "../lab/visitor.rs"]
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod visitor;
 mod walk;
+mod websockets_end_with_the_session;
+mod websockets_work_signed_in;
+mod what_is_open_shows_nobody;
 mod who_leaves_loses_access;
 mod wire;

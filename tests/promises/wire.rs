@@ -69,7 +69,9 @@ impl OwnWiki {
 /// A gateway in front of a wiki of its own, and a guest who is signed in to all applications.
 pub struct Scene {
     pub gateway: Gateway,
-    _entra: Entra,
+    pub entra: Entra,
+    /// The guest's name at the issuer.
+    pub login: String,
     pub guest: Visitor,
     /// The guest's account.
     pub sam: String,
@@ -96,7 +98,8 @@ impl Scene {
         }
         Self {
             gateway,
-            _entra: entra,
+            entra,
+            login,
             guest,
             sam,
             wiki,

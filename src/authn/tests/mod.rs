@@ -13,9 +13,6 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::*;
-use crate::model::application::Access;
-use crate::model::application::Limits;
-use crate::model::application::Sso;
 use crate::model::secret::Secret;
 use crate::oidc::test_issuer::NOW;
 use crate::oidc::test_issuer::TestIssuer;
@@ -79,19 +76,7 @@ fn app(name: &str) -> Application {
         host: host.parse().unwrap(),
         prefix: "/".to_owned(),
         published_url: format!("https://{host}:8443/").parse().unwrap(),
-        backends: Vec::new(),
-        owner: None,
-        keep_host: false,
-        access: Access::default(),
-        sso: Sso::None,
-        limits: Limits {
-            connect: Duration::from_secs(1),
-            first_byte: Duration::from_secs(1),
-            idle: Duration::from_secs(1),
-            max_body: 0,
-            keep_form: 1 << 20,
-        },
-        bearer_audiences: Vec::new(),
+        ..Application::sample()
     }
 }
 
@@ -172,7 +157,9 @@ impl Browser {
         let response = match result {
             Ok(response) => response,
             Err(Stop::Reply(response)) => *response,
-            Err(Stop::Deny(denial)) => return Shown::Stopped(denial.code),
+            Err(Stop::Deny(denial) | Stop::Later { denial, .. }) => {
+                return Shown::Stopped(denial.code);
+            }
             Err(Stop::Fail(fault)) => return Shown::Stopped(fault.code),
             Err(Stop::Wait { .. }) => panic!("wait"),
         };

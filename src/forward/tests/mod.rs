@@ -25,7 +25,6 @@ use crate::forward::pool::SessionKey;
 use crate::listener;
 use crate::listener::body::BodyCut;
 use crate::listener::body::LimitedBody;
-use crate::model::application::Access;
 use crate::model::application::Backend;
 use crate::model::application::KerberosSso;
 use crate::model::application::Wrap;
@@ -84,10 +83,6 @@ where
 fn application(backends: &[&str], sso: Sso) -> Application {
     let published_url = Url::parse("https://wiki.example.com:8443/w/").unwrap();
     Application {
-        id: "wiki".parse().unwrap(),
-        owner: None,
-        name: String::from("Wiki"),
-        host: "wiki.example.com".parse().unwrap(),
         prefix: String::from("/w/"),
         published_url,
         backends: backends
@@ -97,17 +92,8 @@ fn application(backends: &[&str], sso: Sso) -> Application {
                 address: None,
             })
             .collect(),
-        keep_host: false,
-        access: Access::default(),
         sso,
-        limits: crate::model::application::Limits {
-            connect: Duration::from_secs(5),
-            first_byte: Duration::from_secs(5),
-            idle: Duration::from_secs(5),
-            max_body: 0,
-            keep_form: 1 << 20,
-        },
-        bearer_audiences: Vec::new(),
+        ..Application::sample()
     }
 }
 
@@ -145,6 +131,7 @@ async fn send(
 ) -> Result<Answer, Error> {
     let target = Target::parse(request.uri()).unwrap();
     let exchange = Exchange {
+        session: None,
         application,
         target: &target,
         client: "192.0.2.7".parse().unwrap(),
@@ -455,6 +442,7 @@ async fn the_backend_gets_what_was_authorized_and_who_came() {
         .unwrap();
     let target = target(&request.uri().to_string());
     let exchange = Exchange {
+        session: None,
         application: &application,
         target: &target,
         client: "192.0.2.7".parse().unwrap(),

@@ -149,6 +149,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Ihre Anfrage konnte gerade nicht bearbeitet werden.",
             "Bitte warten Sie einen Augenblick und versuchen Sie es erneut.",
         ),
+        Topic::Maintenance => say(
+            "An dieser Anwendung wird gearbeitet",
+            "Sie ist wegen Wartungsarbeiten eine Zeit lang geschlossen. Mit Ihrem Zugang ist alles in Ordnung.",
+            "Bitte kommen Sie später wieder.",
+        ),
         Topic::NoAccess => say(
             "Sie haben keinen Zugang zu dieser Anwendung",
             "Sie sind angemeldet, aber diese Anwendung ist für Sie noch nicht freigegeben.",
@@ -158,6 +163,16 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Diese Anwendung steht Gästen nicht offen",
             "Sie sind als Gast einer anderen Organisation angemeldet. Diese Anwendung ist nur für Angehörige der anbietenden Organisation bestimmt.",
             "Falls Sie die Anwendung für Ihre Arbeit benötigen, bitten Sie um Freigabe.",
+        ),
+        Topic::NotFromHere => say(
+            "Von hier aus nicht möglich",
+            "Ihr Gerät ist über ein Netz verbunden, aus dem diese Anwendung keinen Zugang erlaubt.",
+            "Verbinden Sie sich über das Netz oder VPN der anbietenden Organisation und versuchen Sie es erneut.",
+        ),
+        Topic::TooFast => say(
+            "Das war zu viel auf einmal",
+            "Von Ihnen oder aus Ihrem Netz kamen mehr Anfragen, als in dieser Zeit angenommen werden.",
+            "Bitte warten Sie einen Augenblick und versuchen Sie es erneut. Schließen Sie Registerkarten, die Sie nicht brauchen.",
         ),
         Topic::OtherOrganization => say(
             "Diese Anwendung steht Ihrer Organisation nicht offen",

@@ -149,6 +149,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Your request could not be handled right now.",
             "Please wait a moment and try again.",
         ),
+        Topic::Maintenance => say(
+            "This application is being worked on",
+            "It is closed for a while so that it can be maintained. Nothing is wrong with your access.",
+            "Please come back later.",
+        ),
         Topic::NoAccess => say(
             "You do not have access to this application",
             "You are signed in, but this application has not been opened for you yet.",
@@ -158,6 +163,16 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "This application is not open to guests",
             "You are signed in as a guest of another organization. This application is only for members of the organization that offers it.",
             "If you need it for your work, please ask for access.",
+        ),
+        Topic::NotFromHere => say(
+            "Not from this place",
+            "Your device is connected from a network that this application does not accept.",
+            "Connect through the network or VPN of the organization that offers it, then try again.",
+        ),
+        Topic::TooFast => say(
+            "That was too much at once",
+            "More requests came from you, or from your network, than are accepted in this time.",
+            "Please wait a moment and try again. Close tabs you do not need.",
         ),
         Topic::OtherOrganization => say(
             "This application is not open to your organization",

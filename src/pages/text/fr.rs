@@ -149,6 +149,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Votre demande n’a pas pu être traitée pour l’instant.",
             "Veuillez patienter un instant, puis réessayer.",
         ),
+        Topic::Maintenance => say(
+            "Cette application est en maintenance",
+            "Elle est fermée pour un moment en raison de travaux. Votre accès n’est pas en cause.",
+            "Veuillez revenir plus tard.",
+        ),
         Topic::NoAccess => say(
             "Vous n’avez pas accès à cette application",
             "Vous êtes connecté, mais cette application ne vous a pas encore été ouverte.",
@@ -158,6 +163,16 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Cette application n’est pas ouverte aux invités",
             "Vous êtes connecté en tant qu’invité d’une autre organisation. Cette application est réservée aux membres de l’organisation qui la propose.",
             "Si vous en avez besoin pour votre travail, demandez un accès.",
+        ),
+        Topic::NotFromHere => say(
+            "Pas depuis cet endroit",
+            "Votre appareil est connecté depuis un réseau que cette application n’accepte pas.",
+            "Connectez-vous par le réseau ou le VPN de l’organisation qui la propose, puis réessayez.",
+        ),
+        Topic::TooFast => say(
+            "C’était trop à la fois",
+            "Vous, ou votre réseau, avez envoyé plus de demandes qu’il n’en est accepté pendant ce temps.",
+            "Veuillez patienter un instant, puis réessayer. Fermez les onglets dont vous n’avez pas besoin.",
         ),
         Topic::OtherOrganization => say(
             "Cette application n’est pas ouverte à votre organisation",

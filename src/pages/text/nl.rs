@@ -149,6 +149,11 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Uw verzoek kon nu niet worden behandeld.",
             "Wacht een ogenblik en probeer het opnieuw.",
         ),
+        Topic::Maintenance => say(
+            "Aan deze applicatie wordt gewerkt",
+            "Ze is vanwege onderhoud een tijdje gesloten. Met uw toegang is niets mis.",
+            "Kom later terug.",
+        ),
         Topic::NoAccess => say(
             "U heeft geen toegang tot deze toepassing",
             "U bent aangemeld, maar deze toepassing is nog niet voor u opengesteld.",
@@ -158,6 +163,16 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Deze toepassing is niet toegankelijk voor gasten",
             "U bent aangemeld als gast van een andere organisatie. Deze toepassing is alleen voor leden van de organisatie die haar aanbiedt.",
             "Heeft u de toepassing voor uw werk nodig, vraag dan om toegang.",
+        ),
+        Topic::NotFromHere => say(
+            "Niet vanaf deze plek",
+            "Uw apparaat is verbonden via een netwerk dat deze toepassing niet accepteert.",
+            "Maak verbinding via het netwerk of de VPN van de organisatie die haar aanbiedt en probeer het opnieuw.",
+        ),
+        Topic::TooFast => say(
+            "Dat was te veel tegelijk",
+            "Van u of uit uw netwerk kwamen meer verzoeken dan in deze tijd worden aangenomen.",
+            "Wacht een ogenblik en probeer het opnieuw. Sluit tabbladen die u niet nodig hebt.",
         ),
         Topic::OtherOrganization => say(
             "Deze toepassing is niet toegankelijk voor uw organisatie",
