@@ -266,7 +266,7 @@ fn raise(
             ground.clock,
         ),
         forwarder: checked.forwarder,
-        links: Links::new(&config.applications),
+        links: Arc::new(Links::new(&config.applications)),
         pages: checked.pages,
         clock: ground.clock,
     };

@@ -107,7 +107,7 @@ pub struct Pipeline {
     /// 6
     pub forwarder: Arc<Forwarder>,
     /// 7
-    pub links: Links,
+    pub links: Arc<Links>,
     /// What a visitor reads when a walk ends early.
     pub pages: Pages,
     /// For the pages' time of day.
@@ -273,6 +273,9 @@ impl Pipeline {
         } = asked;
         trace.enter("forward");
         head.headers.insert(X_REQUEST_ID, trace.request_id());
+        if app.links.any() {
+            rewrite::body::ask(&mut head.headers);
+        }
         let offer = tunnel::offer(&mut head, &content, &app, connects)?;
         let form = match &came {
             Some(Came { person, .. }) => {
@@ -304,6 +307,11 @@ impl Pipeline {
 
         trace.enter("rewrite");
         rewrite::response(response.headers_mut(), &app, &self.links);
+        if app.links.any() {
+            let (application, links) = (Arc::clone(&app), Arc::clone(&self.links));
+            let guide = rewrite::body::Guide { application, links };
+            response = rewrite::body::translate(response, &guide);
+        }
         if resumed {
             let gone = cookie::FORM_GONE;
             response.headers_mut().append(header::SET_COOKIE, gone);

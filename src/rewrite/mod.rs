@@ -12,9 +12,13 @@
 //! | `table.rs` | every backend URL and its published URL |
 //! | `references.rs` | the headers that hold references |
 //! | `cookies.rs` | `Set-Cookie` |
+//! | `body.rs`, `html.rs`, `scan.rs` | links in bodies, for applications that ask for it |
 
+pub mod body;
 pub mod cookies;
+pub mod html;
 pub mod references;
+pub mod scan;
 pub mod table;
 
 use http::HeaderMap;
@@ -144,5 +148,7 @@ fn challenges(headers: &mut HeaderMap, application: &Application) {
     }
 }
 
+#[cfg(test)]
+mod body_tests;
 #[cfg(test)]
 mod tests;

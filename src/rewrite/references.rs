@@ -10,6 +10,7 @@ use http::header;
 use http::header::Entry;
 
 use crate::model::application::Application;
+use crate::rewrite::table::Found;
 use crate::rewrite::table::Links;
 use crate::rewrite::table::Reference;
 use crate::rewrite::table::Scheme;
@@ -74,17 +75,22 @@ impl Context<'_> {
         let Some(parsed) = Reference::parse(reference) else {
             return self.local(reference);
         };
-        let (host, port) = host_and_port(parsed.authority)?;
+        Some(self.resolve(parsed)?.url(parsed.scheme))
+    }
+
+    /// What a reference with an authority leads to; `None` when it may stay.
+    #[must_use]
+    pub fn resolve<'b>(&self, reference: Reference<'b>) -> Option<Found<'_, 'b>> {
+        let (host, port) = host_and_port(reference.authority)?;
         if *host == *self.application.host.as_str() {
-            return self.own(parsed, port);
+            return self.own(reference, port);
         }
-        let found = self.links.find(parsed, &self.application.id)?;
-        Some(found.published.url(parsed.scheme, found.rest))
+        self.links.find(reference, &self.application.id)
     }
 
     /// An application that knows its published host (`keep_host`, `X-Forwarded-Host`), but perhaps neither
     /// that it is reached over TLS, nor at which port, nor below which prefix.
-    fn own(&self, reference: Reference<'_>, port: Option<u16>) -> Option<String> {
+    fn own<'b>(&self, reference: Reference<'b>, port: Option<u16>) -> Option<Found<'_, 'b>> {
         let application = self.application;
         let backends = &application.backends;
         let its_own = |port| backends.iter().any(|one| one.url.port() == port);
@@ -94,24 +100,25 @@ impl Context<'_> {
         }
         let published = self.links.of(&application.id)?;
         let secure = [Scheme::Http(443), Scheme::WebSocket(443)].contains(&reference.scheme);
-        let path = reference.rest;
-        let at_home = below(path, &published.prefix).is_some()
+        let rest = reference.rest;
+        let at_home = below(rest, &published.prefix).is_some()
             || self
                 .links
-                .published_at(application.host.as_str(), path)
+                .published_at(application.host.as_str(), rest)
                 .is_some_and(|other| !other.prefix.is_empty());
         if at_home && secure && reference.authority == &*published.authority {
             return None;
         }
-        let found = if at_home {
+        let moved = if at_home {
             None
         } else {
-            self.links.find_local(path, application)
+            self.links.find_local(rest, application)
         };
-        match found {
-            Some(found) => Some(found.published.url(reference.scheme, found.rest)),
-            None => Some(published.root().url(reference.scheme, path)),
-        }
+        Some(moved.unwrap_or(Found {
+            published,
+            prefix: "",
+            rest,
+        }))
     }
 
     /// A path from the root: the backend's root is not always ours.
@@ -121,16 +128,18 @@ impl Context<'_> {
         }
         let found = self.links.find_local(reference, self.application)?;
         if found.published.id != self.application.id {
-            return Some(found.published.url(Scheme::None, found.rest));
+            return Some(found.url(Scheme::None));
         }
         let prefix = &*found.published.prefix;
         if reference.len() == prefix.len() + found.rest.len() && reference.starts_with(prefix) {
             return None;
         }
-        let path = found.published.path(found.rest);
+        let path = found.path();
         // SECURITY: `/app//evil.example/` is a path of the backend; without `/app` it would be another host.
-        if path.starts_with("//") || path.starts_with("/\\") {
-            return Some(found.published.url(Scheme::None, found.rest));
+        // Browsers read a backslash as a slash and drop tabs; in HTML, `&#47;` is a slash too.
+        let after = path.as_bytes().get(1);
+        if after.is_some_and(|byte| matches!(byte, b'/' | b'\\' | b'&' | 0..=b' ')) {
+            return Some(found.url(Scheme::None));
         }
         Some(path)
     }
@@ -184,20 +193,19 @@ impl Context<'_> {
     /// The sources of a content security policy that are whole URLs.
     ///
     /// SECURITY: with a slash at the end, a source covers the application alone, not all of its host.
-    fn policy(&self, value: &str) -> Option<String> {
+    #[must_use]
+    pub fn policy(&self, value: &str) -> Option<String> {
         let mut out = String::new();
         let mut changed = false;
         for part in value.split_inclusive([' ', '\t', ';', ',']) {
             let source = part.trim_end_matches([' ', '\t', ';', ',']);
             let after = part.get(source.len()..).unwrap_or_default();
             let found = Reference::parse(source).and_then(|parsed| {
-                let found = self.links.find(parsed, &self.application.id)?;
-                let rest = if found.rest.is_empty() {
-                    "/"
-                } else {
-                    found.rest
-                };
-                Some(found.published.url(parsed.scheme, rest))
+                let mut found = self.links.find(parsed, &self.application.id)?;
+                if found.rest.is_empty() {
+                    found.rest = "/";
+                }
+                Some(found.url(parsed.scheme))
             });
             changed |= found.is_some();
             out.push_str(found.as_deref().unwrap_or(source));

@@ -125,34 +125,6 @@ impl Published {
             prefix: quiet(application.prefix.trim_end_matches('/')).into(),
         }
     }
-
-    /// The published URL with `rest` (empty, or beginning with `/`, `?` or `#`) behind it.
-    #[must_use]
-    pub fn url(&self, scheme: Scheme, rest: &str) -> String {
-        let scheme = match scheme {
-            Scheme::WebSocket(_) => "wss",
-            Scheme::Http(_) | Scheme::None => "https",
-        };
-        let (authority, path) = (&self.authority, self.path(rest));
-        format!("{scheme}://{authority}{path}")
-    }
-
-    /// The same host without the prefix.
-    #[must_use]
-    pub fn root(&self) -> Self {
-        Self {
-            id: self.id.clone(),
-            authority: self.authority.clone(),
-            prefix: "".into(),
-        }
-    }
-
-    /// The published path with `rest` behind it.
-    #[must_use]
-    pub fn path(&self, rest: &str) -> String {
-        let bare = self.prefix.is_empty() && !rest.starts_with('/');
-        format!("{}{}{rest}", self.prefix, if bare { "/" } else { "" })
-    }
 }
 
 /// A path in which no character means anything to HTML, CSS, JSON or a header.
@@ -186,8 +158,51 @@ struct Place {
 pub struct Found<'a, 'b> {
     /// The application, as it is published.
     pub published: &'a Published,
-    /// What follows the backend URL.
+    /// What stands before `rest` in the published path, without a last slash.
+    pub prefix: &'a str,
+    /// What follows the backend URL: empty, or beginning with `/`, `?` or `#`.
     pub rest: &'b str,
+}
+
+impl<'a, 'b> Found<'a, 'b> {
+    fn in_application(published: &'a Published, rest: &'b str) -> Self {
+        Self {
+            published,
+            prefix: &published.prefix,
+            rest,
+        }
+    }
+
+    /// Everything before `rest`.
+    #[must_use]
+    pub fn head(&self, scheme: Scheme) -> String {
+        let scheme = match scheme {
+            Scheme::WebSocket(_) => "wss",
+            Scheme::Http(_) | Scheme::None => "https",
+        };
+        format!("{scheme}://{}{}", self.published.authority, self.prefix)
+    }
+
+    /// The whole published URL.
+    #[must_use]
+    pub fn url(&self, scheme: Scheme) -> String {
+        let head = self.head(scheme);
+        format!("{head}{}{}", self.slash(), self.rest)
+    }
+
+    /// The published path.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}{}{}", self.prefix, self.slash(), self.rest)
+    }
+
+    fn slash(&self) -> &'static str {
+        if self.prefix.is_empty() && !self.rest.starts_with('/') {
+            "/"
+        } else {
+            ""
+        }
+    }
 }
 
 /// The whole table.
@@ -262,7 +277,7 @@ impl Links {
             ) else {
                 continue;
             };
-            let found = Found { published, rest };
+            let found = Found::in_application(published, rest);
             match best {
                 Some((length, _)) if length > place.base.len() => break,
                 Some(_) if published.id != *own => {}
@@ -293,7 +308,7 @@ impl Links {
             .map(|base| base.trim_end_matches('/'))
             .find_map(|base| below(path, base))
         {
-            return Some(Found { published, rest });
+            return Some(Found::in_application(published, rest));
         }
         own.backends.iter().find_map(|backend| {
             let (url, scheme) = (&backend.url, Scheme::None);

@@ -367,6 +367,10 @@ fn no_redirect_is_opened() {
             "/app/\\evil.example/",
             "https://wiki.example.com:8443/\\evil.example/",
         ),
+        (
+            "/app/\t/evil.example/",
+            "https://wiki.example.com:8443/\t/evil.example/",
+        ),
         ("/app/x", "/x"),
         ("/app", "/"),
         ("/app?x", "/?x"),
