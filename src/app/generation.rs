@@ -37,6 +37,7 @@ use crate::oidc::Issuer;
 use crate::pages::Pages;
 use crate::pipeline::Pipeline;
 use crate::pipeline::admission::Admission;
+use crate::rewrite::table::Links;
 use crate::route::Routes;
 use crate::sso::Sso;
 use crate::sso::assertion::Signer;
@@ -265,6 +266,7 @@ fn raise(
             ground.clock,
         ),
         forwarder: checked.forwarder,
+        links: Arc::new(Links::new(&config.applications)),
         pages: checked.pages,
         clock: ground.clock,
     };

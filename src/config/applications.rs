@@ -2,6 +2,7 @@
 
 mod balance;
 mod cors;
+mod links;
 pub(super) mod maintenance;
 mod public;
 mod websocket;
@@ -110,6 +111,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         );
     }
     bearer.finish();
+    let links = links::read(&root.section("links"));
     let websocket = websocket::websocket(&root.section("websocket"));
     let (published_url, host, prefix) = published?;
     Some(Application {
@@ -131,6 +133,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         websocket,
         public,
         cors,
+        links,
         maintenance,
     })
 }

@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod cors;
+pub mod links;
 pub mod maintenance;
 pub mod public;
 pub mod websocket;
@@ -59,6 +60,8 @@ pub struct Application {
     pub public: Public,
     /// Other sites' scripts.
     pub cors: Option<Cors>,
+    /// Bodies in which links are translated.
+    pub links: links::Translation,
     /// Closed for a while.
     pub maintenance: Option<Maintenance>,
 }
@@ -272,6 +275,7 @@ impl Application {
             websocket: websocket::WebSocket::default(),
             public: Public::default(),
             cors: None,
+            links: links::Translation::default(),
             maintenance: None,
         }
     }

@@ -79,6 +79,7 @@ use crate::pipeline::stay::Attendance;
 use crate::pipeline::stay::CutShort;
 use crate::pipeline::tunnel::Tunnel;
 use crate::rewrite;
+use crate::rewrite::table::Links;
 use crate::route;
 use crate::route::Entrance;
 use crate::route::Matched;
@@ -108,6 +109,8 @@ pub struct Pipeline {
     pub sso: Sso,
     /// 6
     pub forwarder: Arc<Forwarder>,
+    /// 7
+    pub links: Arc<Links>,
     /// What a visitor reads when a walk ends early.
     pub pages: Pages,
     /// For the pages' time of day.
@@ -274,6 +277,9 @@ impl Pipeline {
         trace.enter("forward");
         head.headers.insert(X_REQUEST_ID, trace.request_id());
         trace.tell_place(&mut head.headers);
+        if app.links.any() {
+            rewrite::body::ask(&mut head.headers);
+        }
         let offer = tunnel::offer(&mut head, &content, &app, connects)?;
         let form = match &came {
             Some(Came { person, .. }) => {
@@ -304,7 +310,12 @@ impl Pipeline {
         };
 
         trace.enter("rewrite");
-        rewrite::response(response.headers_mut(), &app);
+        rewrite::response(response.headers_mut(), &app, &self.links);
+        if app.links.any() {
+            let (application, links) = (Arc::clone(&app), Arc::clone(&self.links));
+            let guide = rewrite::body::Guide { application, links };
+            response = rewrite::body::translate(response, &guide);
+        }
         if resumed {
             let gone = cookie::FORM_GONE;
             response.headers_mut().append(header::SET_COOKIE, gone);
