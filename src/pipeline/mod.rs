@@ -209,7 +209,11 @@ impl Pipeline {
                 }
                 other => other.map(|(credential, came)| (credential, Some(came)))?,
             },
-            Entrance::Anonymous(nobody) => (BackendCredential::of_nobody(&nobody), None),
+            Entrance::Anonymous(nobody) => {
+                // SECURITY: RFC 4918 10.3: COPY and MOVE name a second path, which nobody has looked at.
+                head.headers.remove("destination");
+                (BackendCredential::of_nobody(&nobody), None)
+            }
         };
         self.send(
             head,
