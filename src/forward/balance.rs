@@ -81,10 +81,15 @@ impl Server {
         Some(Busy(count))
     }
 
+    /// Requests in flight; absent where they are not counted.
+    #[must_use]
+    pub fn in_flight(&self) -> Option<usize> {
+        let count = self.in_flight.as_ref()?;
+        Some(count.load(Ordering::Relaxed))
+    }
+
     fn load(&self) -> usize {
-        self.in_flight
-            .as_ref()
-            .map_or(0, |count| count.load(Ordering::Relaxed))
+        self.in_flight().unwrap_or(0)
     }
 }
 
@@ -143,6 +148,18 @@ impl Group {
     /// The numbers of its servers.
     pub fn ids(&self) -> impl Iterator<Item = u64> {
         self.servers.iter().flatten().map(|server| server.id)
+    }
+
+    /// Each server with its configuration, in its order.
+    pub fn each(&self) -> impl Iterator<Item = (&Backend, &Server)> {
+        let servers = self.backends.iter().zip(&self.servers);
+        servers.filter_map(|(backend, server)| Some((backend, server.as_ref()?)))
+    }
+
+    /// True while `server` is left out.
+    #[must_use]
+    pub fn is_ejected(&self, server: &Server) -> bool {
+        server.until.load(Ordering::Relaxed) > self.now()
     }
 
     /// Each server with its place in the configuration, in the order to be tried.

@@ -28,6 +28,7 @@ pub mod frames;
 pub mod headers;
 pub mod negotiate;
 pub mod pool;
+pub mod status;
 pub mod upgrade;
 
 use std::collections::HashMap;
