@@ -1,5 +1,6 @@
 //! One file an application: `apps/<id>.toml` becomes an [`Application`].
 
+mod backend_tls;
 mod balance;
 mod cors;
 mod links;
@@ -79,6 +80,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
     let owner = root.text("owner");
     let published = published_url(root);
     let backends = backends(root, hosts);
+    let backend_tls = backend_tls::read(&root.section("backend_tls"), &backends);
     let balance = balance::balance(&root.section("balance"));
     let keep_host = root.flag("keep_host", false);
     let prefix = published.as_ref().map(|(_, _, prefix)| prefix.as_str());
@@ -122,6 +124,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         prefix,
         published_url,
         backends: (!backends.is_empty()).then_some(backends)?,
+        backend_tls,
         balance,
         keep_host,
         access,

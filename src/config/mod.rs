@@ -255,6 +255,14 @@ mod tests {
             )
             .unwrap();
         }
+        let shown = rcgen::generate_simple_self_signed([String::from("gateway")]).unwrap();
+        let tls = copy.path().join("tls");
+        fs::create_dir(&tls).unwrap();
+        for file in ["corp-ca.pem", "gateway-client.pem"] {
+            fs::write(tls.join(file), shown.cert.pem()).unwrap();
+        }
+        let key = shown.signing_key.serialize_pem();
+        fs::write(tls.join("gateway-client.key"), key).unwrap();
         copy
     }
 

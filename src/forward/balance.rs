@@ -21,10 +21,12 @@ use std::time::Instant;
 use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 
 use crate::model::application::Application;
 use crate::model::application::Backend;
+use crate::model::application::backend_tls::BackendTls;
 use crate::model::application::balance::Balance;
 use crate::model::application::balance::Eject;
 use crate::model::application::balance::Policy;
@@ -40,8 +42,8 @@ pub struct Server {
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// The name its certificate has to have; absent = plain HTTP.
-    pub tls_name: Option<ServerName<'static>>,
+    /// The name its certificate has to have, and whom to believe that; absent = plain HTTP.
+    pub tls: Option<(ServerName<'static>, Arc<ClientConfig>)>,
     /// Connect here instead of resolving the host.
     pub address: Option<SocketAddr>,
     /// What it is called in `Host`.
@@ -79,10 +81,15 @@ impl Server {
         Some(Busy(count))
     }
 
+    /// Requests in flight; absent where they are not counted.
+    #[must_use]
+    pub fn in_flight(&self) -> Option<usize> {
+        let count = self.in_flight.as_ref()?;
+        Some(count.load(Ordering::Relaxed))
+    }
+
     fn load(&self) -> usize {
-        self.in_flight
-            .as_ref()
-            .map_or(0, |count| count.load(Ordering::Relaxed))
+        self.in_flight().unwrap_or(0)
     }
 }
 
@@ -99,6 +106,8 @@ pub struct Group {
     pub backends: Vec<Backend>,
     /// As configured.
     pub balance: Balance,
+    /// As configured.
+    tls: BackendTls,
     /// The same, in the same order; a URL that cannot be used is `None`.
     servers: Vec<Option<Server>>,
     next: AtomicUsize,
@@ -108,25 +117,49 @@ pub struct Group {
 static IDS: AtomicU64 = AtomicU64::new(1);
 
 impl Group {
-    /// The servers of `application`.
+    /// The servers of `application`, believed as `tls` says.
     #[must_use]
-    pub fn new(application: &Application) -> Self {
+    pub fn new(application: &Application, tls: &Arc<ClientConfig>) -> Self {
         Self {
             backends: application.backends.clone(),
             balance: application.balance.clone(),
+            tls: application.backend_tls.clone(),
             servers: application
                 .backends
                 .iter()
-                .map(|backend| server(backend, application.balance.policy))
+                .map(|backend| server(backend, application, tls))
                 .collect(),
             next: AtomicUsize::new(0),
             begin: Instant::now(),
         }
     }
 
+    /// True when nothing of it is configured otherwise now.
+    ///
+    /// SECURITY: TLS counts. A connection made under one profile is never used under another: another
+    /// profile is another group, whose servers have other numbers in the pool's keys.
+    #[must_use]
+    pub fn is_of(&self, application: &Application) -> bool {
+        self.backends == application.backends
+            && self.balance == application.balance
+            && self.tls == application.backend_tls
+    }
+
     /// The numbers of its servers.
     pub fn ids(&self) -> impl Iterator<Item = u64> {
         self.servers.iter().flatten().map(|server| server.id)
+    }
+
+    /// Each server with its configuration, in its order.
+    pub fn each(&self) -> impl Iterator<Item = (&Backend, &Server)> {
+        let servers = self.backends.iter().zip(&self.servers);
+        servers.filter_map(|(backend, server)| Some((backend, server.as_ref()?)))
+    }
+
+    /// True while `server` is left out.
+    #[must_use]
+    pub fn is_ejected(&self, server: &Server) -> bool {
+        server.until.load(Ordering::Relaxed) > self.now()
     }
 
     /// Each server with its place in the configuration, in the order to be tried.
@@ -270,14 +303,20 @@ const fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-fn server(backend: &Backend, policy: Policy) -> Option<Server> {
+fn server(backend: &Backend, application: &Application, tls: &Arc<ClientConfig>) -> Option<Server> {
     let url = &backend.url;
     let host = url
         .host_str()?
         .trim_start_matches('[')
         .trim_end_matches(']');
-    let tls_name = match url.scheme() {
-        "https" => Some(ServerName::try_from(host.to_owned()).ok()?),
+    let tls = match url.scheme() {
+        "https" => {
+            let name = match &application.backend_tls.server_name {
+                Some(name) => name.clone(),
+                None => ServerName::try_from(host.to_owned()).ok()?,
+            };
+            Some((name, Arc::clone(tls)))
+        }
         _ => None,
     };
     let authority = match url.port() {
@@ -288,7 +327,7 @@ fn server(backend: &Backend, policy: Policy) -> Option<Server> {
         id: IDS.fetch_add(1, Ordering::Relaxed),
         host: host.to_owned(),
         port: url.port_or_known_default()?,
-        tls_name,
+        tls,
         address: backend.address,
         authority: HeaderValue::try_from(authority).ok()?,
         base: url.path().trim_end_matches('/').to_owned(),
@@ -296,7 +335,7 @@ fn server(backend: &Backend, policy: Policy) -> Option<Server> {
             .as_str()
             .bytes()
             .fold(0, |hash, byte| mix(hash ^ u64::from(byte))),
-        in_flight: (policy == Policy::LeastRequests).then(Arc::default),
+        in_flight: (application.balance.policy == Policy::LeastRequests).then(Arc::default),
         failures: AtomicU32::new(0),
         times: AtomicU32::new(0),
         until: AtomicU64::new(0),
@@ -306,6 +345,8 @@ fn server(backend: &Backend, policy: Policy) -> Option<Server> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forward::connect::Trust;
+    use crate::forward::connect::client_config;
 
     fn group(policy: Policy, hosts: &[&str]) -> Group {
         let backends: Vec<Backend> = hosts
@@ -315,19 +356,11 @@ mod tests {
                 address: None,
             })
             .collect();
-        Group {
-            servers: backends
-                .iter()
-                .map(|backend| server(backend, policy))
-                .collect(),
-            backends,
-            balance: Balance {
-                policy,
-                ..Balance::default()
-            },
-            next: AtomicUsize::new(0),
-            begin: Instant::now(),
-        }
+        let mut application = Application::sample();
+        application.backends = backends;
+        application.balance.policy = policy;
+        let tls = client_config(Trust::Authorities(Vec::new()), None).unwrap();
+        Group::new(&application, &tls)
     }
 
     fn first(group: &Group, session: &[u8; 32]) -> String {

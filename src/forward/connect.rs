@@ -22,6 +22,7 @@ use super::binding;
 use super::body::Upload;
 use super::error::Error;
 use super::pool::Connection;
+use crate::model::application::backend_tls::Client;
 
 /// What is read ahead for a client that does not take it, and the largest head of an answer. hyper's own
 /// 400 KiB, twice a connection, is what a few thousand such clients would fill the memory with.
@@ -40,20 +41,29 @@ pub enum Trust {
 /// TLS settings towards backends.
 ///
 /// # Errors
-/// An authority that is no certificate, or a machine without any.
-pub fn client_config(trust: Trust) -> Result<Arc<ClientConfig>, rustls::Error> {
+/// An authority that is no certificate, a machine without any, or a key that is not the certificate's.
+pub fn client_config(
+    trust: Trust,
+    client: Option<&Client>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
-    let mut config = match trust {
-        Trust::Platform => builder.with_platform_verifier()?.with_no_client_auth(),
+    let builder = match trust {
+        Trust::Platform => builder.with_platform_verifier()?,
         Trust::Authorities(authorities) => {
             let mut roots = RootCertStore::empty();
             for authority in authorities {
                 roots.add(authority)?;
             }
-            builder.with_root_certificates(roots).with_no_client_auth()
+            builder.with_root_certificates(roots)
         }
+    };
+    let mut config = match client {
+        Some(client) => {
+            builder.with_client_auth_cert(client.chain.clone(), client.key.clone_key())?
+        }
+        None => builder.with_no_client_auth(),
     };
     // Negotiate and HTTP/2 do not mix: IIS itself falls back (HTTP_1_1_REQUIRED).
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -64,17 +74,13 @@ pub fn client_config(trust: Trust) -> Result<Arc<ClientConfig>, rustls::Error> {
 ///
 /// # Errors
 /// When that fails or takes too long.
-pub async fn connect(
-    server: &Server,
-    tls: &Arc<ClientConfig>,
-    within: Duration,
-) -> Result<Connection, Error> {
+pub async fn connect(server: &Server, within: Duration) -> Result<Connection, Error> {
     let connecting = async {
         let stream = tcp(server).await.map_err(|source| Error::Unreachable {
             backend: server.to_string(),
             source,
         })?;
-        let Some(name) = &server.tls_name else {
+        let Some((name, tls)) = &server.tls else {
             return http(server, stream).await;
         };
         let stream = TlsConnector::from(Arc::clone(tls))

@@ -28,6 +28,7 @@ pub mod frames;
 pub mod headers;
 pub mod negotiate;
 pub mod pool;
+pub mod status;
 pub mod upgrade;
 
 use std::collections::HashMap;
@@ -116,6 +117,7 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Forwarder {
     pool: Arc<Pool>,
+    trust: Trust,
     tls: Arc<ClientConfig>,
     groups: ArcSwap<HashMap<AppId, Arc<Group>>>,
 }
@@ -151,7 +153,8 @@ impl Forwarder {
         tokio::spawn(sweep(Arc::downgrade(&pool)));
         Ok(Self {
             pool,
-            tls: connect::client_config(trust)?,
+            tls: connect::client_config(trust.clone(), None)?,
+            trust,
             groups: ArcSwap::default(),
         })
     }
@@ -169,10 +172,10 @@ impl Forwarder {
     /// Forgets the servers of applications that are published no more, or elsewhere, and ends the
     /// connections that wait for them; those in use are finished.
     pub fn keep_only(&self, applications: &[Arc<Application>]) {
-        let backends: HashMap<_, _> = applications.iter().map(|a| (&a.id, &a.backends)).collect();
+        let published: HashMap<_, _> = applications.iter().map(|a| (&a.id, a)).collect();
         self.groups.rcu(|groups| {
             let mut groups = HashMap::clone(groups);
-            groups.retain(|id, group| backends.get(id) == Some(&&group.backends));
+            groups.retain(|id, group| published.get(id).is_some_and(|app| group.is_of(app)));
             groups
         });
         let groups = self.groups.load();
@@ -204,7 +207,7 @@ impl Forwarder {
         if draft.wish.is_some() {
             exchange.partition = Partition::Alone;
         }
-        let group = self.group(exchange.application);
+        let group = self.group(exchange.application)?;
         let send = match &exchange.application.sso {
             Sso::Kerberos(kerberos) => kerberos.send,
             Sso::Headers(_) | Sso::None => SendToken::OnChallenge,
@@ -298,7 +301,7 @@ impl Forwarder {
             return Ok(lease);
         }
         let within = draft.application.limits.connect;
-        let connection = connect::connect(server, &self.tls, within).await?;
+        let connection = connect::connect(server, within).await?;
         let mut lease = self.pool.lease(key, connection);
         lease.busy = server.busy();
         Ok(lease)
@@ -328,7 +331,7 @@ impl Forwarder {
         };
         tracing::debug!(backend = %server, "connection was closed before the request was sent");
         let within = draft.application.limits.connect;
-        let connection = connect::connect(server, &self.tls, within).await?;
+        let connection = connect::connect(server, within).await?;
         let mut lease = lease.renewed(connection);
         // The connection that knew the person is gone, and a token was bound to its certificate.
         if let Some((credential, index)) = renew {
@@ -347,21 +350,34 @@ impl Forwarder {
     }
 
     /// The servers of an application, as it is configured now.
-    fn group(&self, application: &Application) -> Arc<Group> {
+    fn group(&self, application: &Application) -> Result<Arc<Group>, Error> {
         let known = self.groups.load();
         if let Some(group) = known.get(&application.id)
-            && group.backends == application.backends
-            && group.balance == application.balance
+            && group.is_of(application)
         {
-            return Arc::clone(group);
+            return Ok(Arc::clone(group));
         }
-        let group = Arc::new(Group::new(application));
+        let group = Arc::new(Group::new(application, &self.tls(application)?));
         self.groups.rcu(|groups| {
             let mut groups = HashMap::clone(groups);
             groups.insert(application.id.clone(), Arc::clone(&group));
             groups
         });
-        group
+        Ok(group)
+    }
+
+    /// TLS as the application wants it: the common settings where it says nothing.
+    fn tls(&self, application: &Application) -> Result<Arc<ClientConfig>, Error> {
+        let wanted = &application.backend_tls;
+        if wanted.authorities.is_empty() && wanted.client.is_none() {
+            return Ok(Arc::clone(&self.tls));
+        }
+        let trust = match wanted.authorities.as_slice() {
+            [] => self.trust.clone(),
+            authorities => Trust::Authorities(authorities.to_vec()),
+        };
+        connect::client_config(trust, wanted.client.as_ref())
+            .map_err(|error| Error::Misconfigured(format!("{}: {error}", application.id)))
     }
 }
 

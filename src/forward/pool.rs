@@ -354,6 +354,16 @@ impl Pool {
             .fetch_sub(before - waiting.len(), Ordering::Relaxed);
     }
 
+    /// Tells each backend's number with how many connections to it wait; a backend may come several times.
+    pub fn each(&self, mut tell: impl FnMut(u64, usize)) {
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for (key, waiting) in shard.values().flat_map(|slot| &slot.waiting) {
+                tell(key.backend, waiting.len());
+            }
+        }
+    }
+
     /// How many connections wait.
     #[must_use]
     pub fn waiting(&self) -> usize {

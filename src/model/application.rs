@@ -1,5 +1,6 @@
 //! A published application: where it is, who may enter, and how it learns who came.
 
+pub mod backend_tls;
 pub mod balance;
 pub mod cors;
 pub mod links;
@@ -38,6 +39,8 @@ pub struct Application {
     pub published_url: Url,
     /// The servers that answer; at least one.
     pub backends: Vec<Backend>,
+    /// What TLS with them differs in.
+    pub backend_tls: backend_tls::BackendTls,
     /// How requests are spread over them.
     pub balance: balance::Balance,
     /// Whether the backend sees the published host (`Host`) or its own.
@@ -256,6 +259,7 @@ impl Application {
             prefix: String::from("/"),
             published_url: Url::parse("https://wiki.example.com/").unwrap(),
             backends: Vec::new(),
+            backend_tls: backend_tls::BackendTls::default(),
             balance: balance::Balance::default(),
             keep_host: false,
             access: Access::default(),

@@ -19,6 +19,7 @@ mod a_stop_is_orderly;
 mod alone;
 mod api_clients_bring_tokens;
 mod backend_answers_are_made_ours;
+mod backends_prove_who_they_are;
 mod background_requests_get_json;
 #[allow(dead_code, reason = "not every method is used by a promise yet")]
 #[path = "../lab/browser.rs"]
@@ -49,6 +50,7 @@ mod large_bodies_stream_through;
 mod logs_hold_no_secrets;
 mod nobody_becomes_somebody_else;
 mod nobody_outside_the_fence_is_acted_for;
+mod one_backend_may_die;
 mod one_guest_gets_one_account;
 mod only_the_issuers_word_counts;
 mod overage_asks_graph;

@@ -1,0 +1,95 @@
+//! What is known of every server now, for whoever watches.
+
+use std::collections::HashMap;
+
+use crate::model::names::AppId;
+
+use super::Forwarder;
+
+/// One server of one application, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerStatus {
+    /// The application.
+    pub application: AppId,
+    /// The backend URL as configured.
+    pub backend: String,
+    /// Left out, for it refused connections or answered badly.
+    pub ejected: bool,
+    /// Requests in flight; absent where they are not counted.
+    pub in_flight: Option<usize>,
+    /// Connections that wait for their next request.
+    pub waiting: usize,
+}
+
+impl Forwarder {
+    /// Every server of the applications that were asked for since the start or their last change, sorted.
+    ///
+    /// Looks through all waiting connections: for a scrape now and then, not for requests.
+    #[must_use]
+    pub fn status(&self) -> Vec<ServerStatus> {
+        let mut waiting: HashMap<u64, usize> = HashMap::new();
+        self.pool.each(|backend, count| {
+            let all = waiting.entry(backend).or_default();
+            *all = all.saturating_add(count);
+        });
+        let mut status = Vec::new();
+        for (application, group) in self.groups.load().iter() {
+            for (backend, server) in group.each() {
+                status.push(ServerStatus {
+                    application: application.clone(),
+                    backend: backend.url.to_string(),
+                    ejected: group.is_ejected(server),
+                    in_flight: server.in_flight(),
+                    waiting: waiting.get(&server.id).copied().unwrap_or(0),
+                });
+            }
+        }
+        status.sort_by(|a, b| {
+            (a.application.as_str(), &a.backend).cmp(&(b.application.as_str(), &b.backend))
+        });
+        status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::forward::connect::Trust;
+    use crate::forward::pool::Limits;
+    use crate::model::application::Application;
+    use crate::model::application::Backend;
+    use crate::model::application::balance::Policy;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_left_out_and_who_is_busy_is_told() {
+        let trust = Trust::Authorities(Vec::new());
+        let forwarder = Forwarder::new(trust, Limits::default()).unwrap();
+        assert!(forwarder.status().is_empty());
+        let mut application = Application::sample();
+        application.balance.policy = Policy::LeastRequests;
+        application.backends = ["http://a/", "http://b/"]
+            .map(|url| Backend {
+                url: url.parse().unwrap(),
+                address: None,
+            })
+            .to_vec();
+        let group = forwarder.group(&application).unwrap();
+        let (_, a) = group.each().next().unwrap();
+        let (_, b) = group.each().last().unwrap();
+        group.refused(a);
+        let _busy = b.busy();
+        let seen: Vec<_> = forwarder
+            .status()
+            .into_iter()
+            .map(|one| (one.backend, one.ejected, one.in_flight, one.waiting))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (String::from("http://a/"), true, Some(0), 0),
+                (String::from("http://b/"), false, Some(1), 0),
+            ]
+        );
+    }
+}
