@@ -53,6 +53,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use rustls::ClientConfig;
+use url::Url;
 
 use crate::forward::balance::Group;
 use crate::forward::balance::Server;
@@ -74,7 +75,6 @@ use crate::model::application::Application;
 use crate::model::application::SendToken;
 use crate::model::application::Sso;
 use crate::model::body::Body;
-use crate::model::names::AppId;
 use crate::model::stop::Stop;
 use crate::route::target::Target;
 
@@ -117,7 +117,8 @@ pub struct Answer {
 pub struct Forwarder {
     pool: Arc<Pool>,
     tls: Arc<ClientConfig>,
-    groups: ArcSwap<HashMap<AppId, Arc<Group>>>,
+    /// By published URL: each segment of an application has servers of its own.
+    groups: ArcSwap<HashMap<Url, Arc<Group>>>,
 }
 
 /// A request on its way, before it is known which server gets it.
@@ -169,10 +170,13 @@ impl Forwarder {
     /// Forgets the servers of applications that are published no more, or elsewhere, and ends the
     /// connections that wait for them; those in use are finished.
     pub fn keep_only(&self, applications: &[Arc<Application>]) {
-        let backends: HashMap<_, _> = applications.iter().map(|a| (&a.id, &a.backends)).collect();
+        let backends: HashMap<_, _> = applications
+            .iter()
+            .map(|a| (&a.published_url, &a.backends))
+            .collect();
         self.groups.rcu(|groups| {
             let mut groups = HashMap::clone(groups);
-            groups.retain(|id, group| backends.get(id) == Some(&&group.backends));
+            groups.retain(|url, group| backends.get(url) == Some(&&group.backends));
             groups
         });
         let groups = self.groups.load();
@@ -349,7 +353,7 @@ impl Forwarder {
     /// The servers of an application, as it is configured now.
     fn group(&self, application: &Application) -> Arc<Group> {
         let known = self.groups.load();
-        if let Some(group) = known.get(&application.id)
+        if let Some(group) = known.get(&application.published_url)
             && group.backends == application.backends
             && group.balance == application.balance
         {
@@ -358,7 +362,7 @@ impl Forwarder {
         let group = Arc::new(Group::new(application));
         self.groups.rcu(|groups| {
             let mut groups = HashMap::clone(groups);
-            groups.insert(application.id.clone(), Arc::clone(&group));
+            groups.insert(application.published_url.clone(), Arc::clone(&group));
             groups
         });
         group
