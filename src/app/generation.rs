@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
+use url::Url;
 
 use crate::app::StartError;
 use crate::app::ports;
@@ -32,7 +33,6 @@ use crate::mapping;
 use crate::mapping::Mapping;
 use crate::model::application::Application;
 use crate::model::clock::Clock;
-use crate::model::names::AppId;
 use crate::oidc::Issuer;
 use crate::pages::Pages;
 use crate::pipeline::Pipeline;
@@ -52,7 +52,8 @@ pub(super) struct Generation {
     pub(super) issuer: Arc<Tended>,
     pub(super) delegator: Option<Delegator>,
     pub(super) ports: Ports,
-    pub(super) applications: HashMap<AppId, Arc<Application>>,
+    /// By published URL: an application with segments has several.
+    pub(super) applications: HashMap<Url, Arc<Application>>,
     /// Ends the work beside this generation's requests.
     _tidy: DropGuard,
 }
@@ -218,7 +219,7 @@ struct Raised {
     certificates: Certificates,
     issuer: Result<Arc<Tended>, Arc<Issuer>>,
     delegator: Option<Delegator>,
-    applications: HashMap<AppId, Arc<Application>>,
+    applications: HashMap<Url, Arc<Application>>,
 }
 
 fn raise(
@@ -254,7 +255,7 @@ fn raise(
             config
                 .applications
                 .iter()
-                .filter_map(|app| applications.get(&app.id).cloned()),
+                .filter_map(|app| applications.get(&app.published_url).cloned()),
         ),
         authn,
         authz,
@@ -301,20 +302,24 @@ impl Raised {
 }
 
 /// An application whose file did not change stays the very same, with all that hangs on it.
-fn applications(config: &Config, before: Option<&Generation>) -> HashMap<AppId, Arc<Application>> {
+fn applications(config: &Config, before: Option<&Generation>) -> HashMap<Url, Arc<Application>> {
     let known = |app: &Application| {
         let before = before?;
         let part = prints::application(app.id.as_str());
         // [maintenance] of the gateway closes applications whose own file did not change.
         let same = same(before, config, &[part.as_str(), "hosts", "maintenance"]);
-        before.applications.get(&app.id).filter(|_| same).cloned()
+        before
+            .applications
+            .get(&app.published_url)
+            .filter(|_| same)
+            .cloned()
     };
     config
         .applications
         .iter()
         .map(|app| {
             let kept = known(app).unwrap_or_else(|| Arc::new(app.clone()));
-            (app.id.clone(), kept)
+            (app.published_url.clone(), kept)
         })
         .collect()
 }
@@ -323,7 +328,7 @@ fn applications(config: &Config, before: Option<&Generation>) -> HashMap<AppId, 
 fn admission(
     config: &Config,
     before: Option<&Generation>,
-    applications: &HashMap<AppId, Arc<Application>>,
+    applications: &HashMap<Url, Arc<Application>>,
 ) -> Admission {
     let admission = Admission::new(
         config.listener.forwarded.clone(),

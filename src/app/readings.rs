@@ -37,11 +37,21 @@ pub(super) fn of_parts(parts: &[Readiness], generation: u64, refused: bool) -> V
 
 /// Connections to backends.
 pub(super) fn of_forwarder(forwarder: &Forwarder) -> Vec<Reading> {
-    vec![one(
+    let mut readings = vec![one(
         "backend_connections_waiting",
         "Connections to backends that wait for their next request",
         count(forwarder.waiting() as u64),
-    )]
+    )];
+    readings.extend(forwarder.status().into_iter().map(|server| Reading {
+        name: "backend_up",
+        help: "Whether a server gets requests: it is left out for a while after it failed",
+        labels: vec![
+            ("published_url", server.published_url.to_string()),
+            ("backend_url", server.backend),
+        ],
+        value: yes(!server.ejected),
+    }));
+    readings
 }
 
 /// Tickets, threads and KDCs.

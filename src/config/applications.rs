@@ -6,6 +6,7 @@ mod cors;
 mod links;
 pub(super) mod maintenance;
 mod public;
+mod segments;
 mod websocket;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use http::HeaderName;
 use url::Url;
 
+use crate::config::applications::segments::Segments;
 use crate::config::limits;
 use crate::config::prints::Prints;
 use crate::config::reader::Hosts;
@@ -50,7 +52,7 @@ pub fn load(
 ) -> Vec<Application> {
     files
         .iter()
-        .filter_map(|file| {
+        .flat_map(|file| {
             let stem = file
                 .file_stem()
                 .and_then(|stem| stem.to_str())
@@ -64,13 +66,17 @@ pub fn load(
                     problem: format!("the file's name is the application's id: {error}"),
                 });
             }
-            let source = Source::read(file, mistakes)?;
+            let Some(source) = Source::read(file, mistakes) else {
+                return Vec::new();
+            };
             let table = source.parse(mistakes);
             let root = Section::root(&source, &table, mistakes);
+            let segments = Segments::take(&root);
             let app = application(id.ok(), &root, hosts);
             root.finish();
             prints.application(file, table.get_ref(), source.named());
-            app
+            app.map(|app| segments.publish(app, hosts))
+                .unwrap_or_default()
         })
         .collect()
 }
@@ -287,10 +293,11 @@ fn sso(section: &Section<'_>, backends: &[Backend]) -> Option<Sso> {
     read
 }
 
+const SPN_WANTED: &str =
+    "an SPN such as \"HTTP/intranet.corp.example.com\" or the template \"HTTP/{backend_host}\"";
+
 fn kerberos_sso(section: &Section<'_>, backends: &[Backend]) -> Option<KerberosSso> {
-    const WANTED: &str =
-        "an SPN such as \"HTTP/intranet.corp.example.com\" or the template \"HTTP/{backend_host}\"";
-    let template = section.required("spn", WANTED, section.text("spn"));
+    let template = section.required("spn", SPN_WANTED, section.text("spn"));
     let send = section.choice(
         "send",
         &[
@@ -305,6 +312,17 @@ fn kerberos_sso(section: &Section<'_>, backends: &[Backend]) -> Option<KerberosS
     let channel_binding = section.flag("channel_binding", true);
     section.finish();
     let template = template?;
+    Some(KerberosSso {
+        spns: spns(section, &template, backends)?,
+        send: send.unwrap_or(SendToken::EachRequest),
+        wrap: wrap.unwrap_or(Wrap::Spnego),
+        mutual,
+        channel_binding,
+    })
+}
+
+/// One SPN for each backend.
+fn spns(section: &Section<'_>, template: &str, backends: &[Backend]) -> Option<Vec<Spn>> {
     let spns: Result<Vec<Spn>, _> = backends
         .iter()
         .map(|backend| {
@@ -312,19 +330,8 @@ fn kerberos_sso(section: &Section<'_>, backends: &[Backend]) -> Option<KerberosS
             template.replace("{backend_host}", host).parse()
         })
         .collect();
-    match spns {
-        Ok(spns) => Some(KerberosSso {
-            spns,
-            send: send.unwrap_or(SendToken::EachRequest),
-            wrap: wrap.unwrap_or(Wrap::Spnego),
-            mutual,
-            channel_binding,
-        }),
-        Err(error) => {
-            section.mistake("spn", &format!("{error}; wanted: {WANTED}"));
-            None
-        }
-    }
+    spns.map_err(|error| section.mistake("spn", &format!("{error}; wanted: {SPN_WANTED}")))
+        .ok()
 }
 
 fn header_sso(section: &Section<'_>) -> HeaderSso {

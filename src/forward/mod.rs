@@ -54,6 +54,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use rustls::ClientConfig;
+use url::Url;
 
 use crate::forward::balance::Group;
 use crate::forward::balance::Server;
@@ -75,7 +76,6 @@ use crate::model::application::Application;
 use crate::model::application::SendToken;
 use crate::model::application::Sso;
 use crate::model::body::Body;
-use crate::model::names::AppId;
 use crate::model::stop::Stop;
 use crate::route::target::Target;
 
@@ -119,7 +119,8 @@ pub struct Forwarder {
     pool: Arc<Pool>,
     trust: Trust,
     tls: Arc<ClientConfig>,
-    groups: ArcSwap<HashMap<AppId, Arc<Group>>>,
+    /// By published URL: each segment of an application has servers of its own.
+    groups: ArcSwap<HashMap<Url, Arc<Group>>>,
 }
 
 /// A request on its way, before it is known which server gets it.
@@ -172,10 +173,13 @@ impl Forwarder {
     /// Forgets the servers of applications that are published no more, or elsewhere, and ends the
     /// connections that wait for them; those in use are finished.
     pub fn keep_only(&self, applications: &[Arc<Application>]) {
-        let published: HashMap<_, _> = applications.iter().map(|a| (&a.id, a)).collect();
+        let published: HashMap<_, _> = applications
+            .iter()
+            .map(|app| (&app.published_url, app))
+            .collect();
         self.groups.rcu(|groups| {
             let mut groups = HashMap::clone(groups);
-            groups.retain(|id, group| published.get(id).is_some_and(|app| group.is_of(app)));
+            groups.retain(|url, group| published.get(url).is_some_and(|app| group.is_of(app)));
             groups
         });
         let groups = self.groups.load();
@@ -352,7 +356,7 @@ impl Forwarder {
     /// The servers of an application, as it is configured now.
     fn group(&self, application: &Application) -> Result<Arc<Group>, Error> {
         let known = self.groups.load();
-        if let Some(group) = known.get(&application.id)
+        if let Some(group) = known.get(&application.published_url)
             && group.is_of(application)
         {
             return Ok(Arc::clone(group));
@@ -360,7 +364,7 @@ impl Forwarder {
         let group = Arc::new(Group::new(application, &self.tls(application)?));
         self.groups.rcu(|groups| {
             let mut groups = HashMap::clone(groups);
-            groups.insert(application.id.clone(), Arc::clone(&group));
+            groups.insert(application.published_url.clone(), Arc::clone(&group));
             groups
         });
         Ok(group)

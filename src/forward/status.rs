@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use crate::model::names::AppId;
+use url::Url;
 
 use super::Forwarder;
 
 /// One server of one application, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerStatus {
-    /// The application.
-    pub application: AppId,
+    /// The published URL of the application, or of one of its segments.
+    pub published_url: Url,
     /// The backend URL as configured.
     pub backend: String,
     /// Left out, for it refused connections or answered badly.
@@ -33,10 +33,10 @@ impl Forwarder {
             *all = all.saturating_add(count);
         });
         let mut status = Vec::new();
-        for (application, group) in self.groups.load().iter() {
+        for (published_url, group) in self.groups.load().iter() {
             for (backend, server) in group.each() {
                 status.push(ServerStatus {
-                    application: application.clone(),
+                    published_url: published_url.clone(),
                     backend: backend.url.to_string(),
                     ejected: group.is_ejected(server),
                     in_flight: server.in_flight(),
@@ -45,7 +45,7 @@ impl Forwarder {
             }
         }
         status.sort_by(|a, b| {
-            (a.application.as_str(), &a.backend).cmp(&(b.application.as_str(), &b.backend))
+            (a.published_url.as_str(), &a.backend).cmp(&(b.published_url.as_str(), &b.backend))
         });
         status
     }

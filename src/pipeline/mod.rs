@@ -8,20 +8,14 @@ pub mod admission;
 mod exchange;
 mod form;
 mod stay;
+mod trace;
 mod tunnel;
 
 use std::future::Future;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
 use std::time::Duration;
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
@@ -32,12 +26,9 @@ use http::StatusCode;
 use http::header;
 use http::request::Parts;
 use http_body::Body as HttpBody;
-use http_body::Frame;
-use http_body::SizeHint;
 use http_body_util::BodyExt as _;
 use http_body_util::Limited;
 use hyper::body::Incoming;
-use uuid::Uuid;
 
 use crate::authn::Authn;
 use crate::authn::Ended;
@@ -48,12 +39,10 @@ use crate::authn::cookie;
 use crate::authn::fetch::Asks;
 use crate::authz::Authz;
 use crate::forward::Forwarder;
-use crate::listener::Peer;
 use crate::listener::authority::authority;
 use crate::listener::body::IdleBody;
 use crate::listener::body::LimitedBody;
 use crate::listener::body::TimedBody;
-use crate::listener::buckets::Inside;
 use crate::listener::buckets::Key;
 use crate::mapping::Mapping;
 use crate::model::application::Application;
@@ -63,7 +52,6 @@ use crate::model::application::cors::Preflight;
 use crate::model::application::maintenance::Maintenance;
 use crate::model::body;
 use crate::model::body::Body;
-use crate::model::body::BodyError;
 use crate::model::clock::Clock;
 use crate::model::names::HostName;
 use crate::model::names::PersonId;
@@ -76,8 +64,7 @@ use crate::pages::Refusal;
 use crate::pipeline::admission::Admission;
 use crate::pipeline::exchange::Outbound;
 use crate::pipeline::stay::Attendance;
-use crate::pipeline::stay::CutShort;
-use crate::pipeline::tunnel::Tunnel;
+use crate::pipeline::trace::Trace;
 use crate::rewrite;
 use crate::rewrite::table::Links;
 use crate::route;
@@ -88,10 +75,6 @@ use crate::route::Routes;
 use crate::route::target::Target;
 use crate::sso::BackendCredential;
 use crate::sso::Sso;
-use crate::telemetry::Access;
-use crate::telemetry::traces::TRACEPARENT;
-use crate::telemetry::traces::TRACESTATE;
-use crate::telemetry::traces::Traced;
 
 /// All rooms, in the order a request walks through them.
 pub struct Pipeline {
@@ -608,191 +591,6 @@ fn key_set(keys: &str) -> Response<Body> {
     response
 }
 
-/// What is known of a walk so far; becomes the access line whatever happens, a vanished client included.
-struct Trace {
-    access: Access,
-    began: Instant,
-    entered: Instant,
-    app: Option<Arc<Application>>,
-    client: IpAddr,
-    /// Places taken until the response's end.
-    held: Vec<Inside>,
-    /// The answer opens it.
-    tunnel: Option<Tunnel>,
-    /// The other site whose script asks, where [cors] lists it.
-    other_site: Option<HeaderValue>,
-    /// Where it belongs in a trace.
-    traced: Option<Traced>,
-}
-
-impl Trace {
-    fn begin(request: &Request<Incoming>) -> Self {
-        let peer = request.extensions().get::<Peer>().map(|peer| peer.client);
-        let client = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let now = Instant::now();
-        let id = Uuid::now_v7();
-        let traced = Traced::begin(request.headers(), id);
-        Self {
-            access: Access {
-                request_id: id.simple().to_string(),
-                trace_id: traced.as_ref().map(Traced::trace_id).unwrap_or_default(),
-                client: client.to_string(),
-                host: authority(request)
-                    .map(|host| host.to_string())
-                    .unwrap_or_default(),
-                method: request.method().to_string(),
-                path: request.uri().path().to_owned(),
-                protocol: format!("{:?}", request.version()),
-                end: "route",
-                ..Access::default()
-            },
-            began: now,
-            entered: now,
-            app: None,
-            client,
-            held: Vec::new(),
-            tunnel: None,
-            other_site: None,
-            traced,
-        }
-    }
-
-    /// The backend learns its place in the trace; what was no `traceparent` goes no further.
-    fn tell_place(&self, headers: &mut HeaderMap) {
-        match self.traced.as_ref().and_then(Traced::header) {
-            Some(place) => {
-                headers.insert(TRACEPARENT, place);
-            }
-            None if headers.contains_key(TRACEPARENT) => {
-                headers.remove(TRACEPARENT);
-                headers.remove(TRACESTATE);
-            }
-            None => {}
-        }
-    }
-
-    /// The client is known now; until then it was the connection's other end.
-    fn comes_from(&mut self, client: IpAddr) {
-        if self.client != client {
-            self.client = client;
-            self.access.client = client.to_string();
-        }
-    }
-
-    fn hold(&mut self, inside: Option<Inside>) {
-        self.held.extend(inside);
-    }
-
-    /// From here on the walk is in `room`; empty = it reached its end.
-    fn enter(&mut self, room: &'static str) {
-        self.leave();
-        self.access.end = room;
-    }
-
-    fn leave(&mut self) {
-        let now = Instant::now();
-        let spent = now.saturating_duration_since(self.entered);
-        self.access.rooms.add(self.access.end, spent);
-        self.entered = now;
-    }
-
-    fn application(&self) -> &str {
-        self.app.as_ref().map_or("", |app| app.id.as_str())
-    }
-
-    fn request_id(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.access.request_id).unwrap_or(HeaderValue::from_static(""))
-    }
-
-    fn answered(&mut self, response: &Response<Body>) {
-        self.leave();
-        self.access.status = response.status().as_u16();
-        self.access.head = self.began.elapsed();
-    }
-
-    /// The line is written when the response's last byte is out.
-    fn finish(mut self, response: Response<Body>) -> Response<Body> {
-        self.answered(&response);
-        let (head, content) = response.into_parts();
-        // The answer to HEAD is over with its head; nobody asks for its body.
-        let ended = self.access.method == "HEAD";
-        let content = Counted {
-            content,
-            trace: self,
-            ended,
-        };
-        Response::from_parts(head, content.boxed_unsync())
-    }
-}
-
-impl Drop for Trace {
-    fn drop(&mut self) {
-        self.access.total = self.began.elapsed();
-        self.access.application = self.application().to_owned();
-        if self.access.status == 0 {
-            self.access.why = CLIENT_GONE;
-        }
-        self.access.write();
-        if let Some(traced) = self.traced.take() {
-            traced.end(&self.access);
-        }
-    }
-}
-
-/// A response's body that counts itself for the access line.
-struct Counted {
-    content: Body,
-    trace: Trace,
-    ended: bool,
-}
-
-impl Drop for Counted {
-    /// hyper drops a body of known length after its last byte without asking for its end.
-    fn drop(&mut self) {
-        if !self.ended && !self.content.is_end_stream() {
-            self.trace.access.why = CLIENT_GONE;
-            self.trace.access.side = Side::Client.to_string();
-        }
-    }
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.content).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                self.trace.access.bytes += u64::try_from(bytes).unwrap_or(0);
-            }
-            Some(Err(error)) => {
-                self.ended = true;
-                (self.trace.access.why, self.trace.access.side) = match CutShort::of(&**error) {
-                    Some(code) => (code.as_str(), String::new()),
-                    None => ("body-cut", Side::Backend.to_string()),
-                };
-                self.trace.access.detail = error.to_string();
-            }
-            None => self.ended = true,
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.content.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.content.size_hint()
-    }
-}
-
-const CLIENT_GONE: &str = Code::ClientGone.as_str();
 /// The id of the log line, on every response.
 const REQUEST_ID: HeaderName = HeaderName::from_static("kerbgate-request-id");
 /// The reason code, on every refusal.

@@ -31,9 +31,9 @@ use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::Trace;
 use super::stay::Attendance;
 use super::stay::Refused;
+use super::trace::Trace;
 use crate::forward::frames;
 use crate::forward::frames::Frames;
 use crate::forward::upgrade;
@@ -261,7 +261,7 @@ impl Tunnel {
         trace.answered(&response);
         tokio::spawn(async move {
             if let Err(error) = self.run(&mut trace).await {
-                trace.access.why = super::CLIENT_GONE;
+                trace.access.why = super::trace::CLIENT_GONE;
                 trace.access.detail = error.to_string();
             }
             drop(trace);

@@ -50,6 +50,7 @@ mod large_bodies_stream_through;
 mod logs_hold_no_secrets;
 mod nobody_becomes_somebody_else;
 mod nobody_outside_the_fence_is_acted_for;
+mod one_application_may_have_several_addresses;
 mod one_backend_may_die;
 mod one_guest_gets_one_account;
 mod only_the_issuers_word_counts;

@@ -49,11 +49,13 @@ impl OwnWiki {
         process.wrote(&ready).await;
         let ready: Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
         let address: SocketAddr = ready["address"].as_str().unwrap().parse().unwrap();
-        stage.replace(
-            "apps/wiki.toml",
-            &format!("wiki.contoso.test:{}/", facts.backends.wiki.port()),
-            &format!("wiki.contoso.test:{}/", address.port()),
-        );
+        // Wherever the file names the lab's: an application may have several addresses.
+        let file = stage.path("apps/wiki.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let shared = format!("wiki.contoso.test:{}/", facts.backends.wiki.port());
+        let own = format!("wiki.contoso.test:{}/", address.port());
+        assert!(text.contains(&shared), "{text}");
+        std::fs::write(&file, text.replace(&shared, &own)).unwrap();
         Self { process, address }
     }
 

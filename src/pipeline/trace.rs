@@ -1,0 +1,224 @@
+//! What is known of a walk while it goes on, and the access line that it becomes.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::HeaderValue;
+use http::Request;
+use http::Response;
+use http_body::Body as HttpBody;
+use http_body::Frame;
+use http_body::SizeHint;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use uuid::Uuid;
+
+use super::stay::CutShort;
+use super::tunnel::Tunnel;
+use crate::listener::Peer;
+use crate::listener::authority::authority;
+use crate::listener::buckets::Inside;
+use crate::model::application::Application;
+use crate::model::body::Body;
+use crate::model::body::BodyError;
+use crate::model::stop::Code;
+use crate::model::stop::Side;
+use crate::telemetry::Access;
+use crate::telemetry::traces::TRACEPARENT;
+use crate::telemetry::traces::TRACESTATE;
+use crate::telemetry::traces::Traced;
+
+/// The reason of a walk whose client went away.
+pub(super) const CLIENT_GONE: &str = Code::ClientGone.as_str();
+
+/// What is known of a walk so far; becomes the access line whatever happens, a vanished client included.
+pub(super) struct Trace {
+    pub(super) access: Access,
+    pub(super) began: Instant,
+    pub(super) entered: Instant,
+    pub(super) app: Option<Arc<Application>>,
+    pub(super) client: IpAddr,
+    /// Places taken until the response's end.
+    pub(super) held: Vec<Inside>,
+    /// The answer opens it.
+    pub(super) tunnel: Option<Tunnel>,
+    /// The other site whose script asks, where [cors] lists it.
+    pub(super) other_site: Option<HeaderValue>,
+    /// Where it belongs in a trace.
+    pub(super) traced: Option<Traced>,
+}
+
+impl Trace {
+    pub(super) fn begin(request: &Request<Incoming>) -> Self {
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.client);
+        let client = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let now = Instant::now();
+        let id = Uuid::now_v7();
+        let traced = Traced::begin(request.headers(), id);
+        Self {
+            access: Access {
+                request_id: id.simple().to_string(),
+                trace_id: traced.as_ref().map(Traced::trace_id).unwrap_or_default(),
+                client: client.to_string(),
+                host: authority(request)
+                    .map(|host| host.to_string())
+                    .unwrap_or_default(),
+                method: request.method().to_string(),
+                path: request.uri().path().to_owned(),
+                protocol: format!("{:?}", request.version()),
+                end: "route",
+                ..Access::default()
+            },
+            began: now,
+            entered: now,
+            app: None,
+            client,
+            held: Vec::new(),
+            tunnel: None,
+            other_site: None,
+            traced,
+        }
+    }
+
+    /// The backend learns its place in the trace; what was no `traceparent` goes no further.
+    pub(super) fn tell_place(&self, headers: &mut HeaderMap) {
+        match self.traced.as_ref().and_then(Traced::header) {
+            Some(place) => {
+                headers.insert(TRACEPARENT, place);
+            }
+            None if headers.contains_key(TRACEPARENT) => {
+                headers.remove(TRACEPARENT);
+                headers.remove(TRACESTATE);
+            }
+            None => {}
+        }
+    }
+
+    /// The client is known now; until then it was the connection's other end.
+    pub(super) fn comes_from(&mut self, client: IpAddr) {
+        if self.client != client {
+            self.client = client;
+            self.access.client = client.to_string();
+        }
+    }
+
+    pub(super) fn hold(&mut self, inside: Option<Inside>) {
+        self.held.extend(inside);
+    }
+
+    /// From here on the walk is in `room`; empty = it reached its end.
+    pub(super) fn enter(&mut self, room: &'static str) {
+        self.leave();
+        self.access.end = room;
+    }
+
+    pub(super) fn leave(&mut self) {
+        let now = Instant::now();
+        let spent = now.saturating_duration_since(self.entered);
+        self.access.rooms.add(self.access.end, spent);
+        self.entered = now;
+    }
+
+    pub(super) fn application(&self) -> &str {
+        self.app.as_ref().map_or("", |app| app.id.as_str())
+    }
+
+    pub(super) fn request_id(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.access.request_id).unwrap_or(HeaderValue::from_static(""))
+    }
+
+    pub(super) fn answered(&mut self, response: &Response<Body>) {
+        self.leave();
+        self.access.status = response.status().as_u16();
+        self.access.head = self.began.elapsed();
+    }
+
+    /// The line is written when the response's last byte is out.
+    pub(super) fn finish(mut self, response: Response<Body>) -> Response<Body> {
+        self.answered(&response);
+        let (head, content) = response.into_parts();
+        // The answer to HEAD is over with its head; nobody asks for its body.
+        let ended = self.access.method == "HEAD";
+        let content = Counted {
+            content,
+            trace: self,
+            ended,
+        };
+        Response::from_parts(head, content.boxed_unsync())
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        self.access.total = self.began.elapsed();
+        self.access.application = self.application().to_owned();
+        if self.access.status == 0 {
+            self.access.why = CLIENT_GONE;
+        }
+        self.access.write();
+        if let Some(traced) = self.traced.take() {
+            traced.end(&self.access);
+        }
+    }
+}
+
+/// A response's body that counts itself for the access line.
+struct Counted {
+    content: Body,
+    trace: Trace,
+    ended: bool,
+}
+
+impl Drop for Counted {
+    /// hyper drops a body of known length after its last byte without asking for its end.
+    fn drop(&mut self) {
+        if !self.ended && !self.content.is_end_stream() {
+            self.trace.access.why = CLIENT_GONE;
+            self.trace.access.side = Side::Client.to_string();
+        }
+    }
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.content).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.trace.access.bytes += u64::try_from(bytes).unwrap_or(0);
+            }
+            Some(Err(error)) => {
+                self.ended = true;
+                (self.trace.access.why, self.trace.access.side) = match CutShort::of(&**error) {
+                    Some(code) => (code.as_str(), String::new()),
+                    None => ("body-cut", Side::Backend.to_string()),
+                };
+                self.trace.access.detail = error.to_string();
+            }
+            None => self.ended = true,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.content.size_hint()
+    }
+}
