@@ -100,7 +100,9 @@ pub fn send_traces(collector: &traces::Collector) -> Result<traces::Sending, Err
 /// # Errors
 /// The file cannot be opened, or the filter is none.
 pub fn start_as(filter: &str, file: Option<&Path>, format: Format) -> Result<Writer, Error> {
-    let diagnostics = EnvFilter::try_new(filter).map_err(|problem| Error::Filter {
+    // The watcher tells of each change of a file; a log that lies beside the configuration would tell of itself, for ever.
+    let watched = format!("{filter},notify=warn");
+    let diagnostics = EnvFilter::try_new(watched).map_err(|problem| Error::Filter {
         filter: filter.to_owned(),
         problem: problem.to_string(),
     })?;

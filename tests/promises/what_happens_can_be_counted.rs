@@ -33,7 +33,7 @@ fn names(text: &str) -> BTreeSet<String> {
 fn value(text: &str, series: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series));
     let line = line.unwrap_or_else(|| panic!("{series} is not in\n{text}"));
-    line.trim().parse().unwrap()
+    line.trim_start_matches("{}").trim().parse().unwrap()
 }
 
 #[tokio::test]
