@@ -173,7 +173,7 @@ codes! {
     TooManyRequests "too-many-requests" TOO_MANY_REQUESTS, "a rate in `[rates]` of the gateway or of the application is used up; the log names it";
     TooManyConcurrent "too-many-concurrent" TOO_MANY_REQUESTS, "as many requests as `[rates]` allows are being served for this person or address";
     TotalTimeout "total-timeout" GATEWAY_TIMEOUT, "the request took longer than the application's `total`";
-    Maintenance "maintenance" SERVICE_UNAVAILABLE, "the application, or the whole gateway, has a [maintenance] section; remove it to open again";
+    Maintenance "maintenance" SERVICE_UNAVAILABLE, "the application, or the whole gateway, has a `[maintenance]` section; remove it to open again";
     RequestTimeout "request-timeout" REQUEST_TIMEOUT, "the client stopped sending";
     // authn
     SignInRequired "sign-in-required" UNAUTHORIZED, "no session; a page navigation would have been sent to sign-in";

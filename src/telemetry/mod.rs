@@ -1,7 +1,7 @@
 //! What the gateway says about itself: diagnostics, one access line a request, audit events.
 //!
 //! Three `tracing` targets, all JSON lines: `kerbgate…` (diagnostics), `access` (one line a request) and
-//! `audit` (who did what as whom). Access lines are written by [`lines`], the others by `tracing`. Nothing here ever sees a token, a ticket or a cookie: the fields are
+//! `audit` (who did what as whom). Access lines are written by `lines`, the others by `tracing`. Nothing here ever sees a token, a ticket or a cookie: the fields are
 //! typed, and no field's type can hold one.
 
 mod lines;
