@@ -309,7 +309,10 @@ async fn secure<S, F>(
     S: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
+    // In boxes of their own: a connection's task keeps the size of its largest moment as long as it lives, and it
+    // would hold a TLS session for each name that the session has on its way.
     let handshake = tokio::time::timeout(settings.handshake, tls.accept(stream));
+    let handshake = Box::pin(handshake);
     let too_late = async {
         ends.stop.cancelled().await;
         tokio::time::sleep(connection::FIRST).await;
@@ -320,7 +323,7 @@ async fn secure<S, F>(
         done = handshake => match done {
             Ok(Ok(stream)) => {
                 metrics().handshake("done");
-                stream
+                Box::new(stream)
             }
             // A balancer's probe: connected, said nothing, left.
             Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return,
