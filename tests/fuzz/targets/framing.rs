@@ -76,8 +76,10 @@ fn requests(bytes: &[u8]) -> Option<usize> {
 fn after_chunks(mut rest: &[u8]) -> Option<&[u8]> {
     loop {
         let end = rest.windows(2).position(|two| two == b"\r\n")?;
-        let line = std::str::from_utf8(&rest[..end]).ok()?;
-        let size = usize::from_str_radix(line.split(';').next()?.trim(), 16).ok()?;
+        // An extension may hold any bytes (RFC 9112 7.1.1, obs-text in quotes); only what is before it counts.
+        let size = rest[..end].split(|byte| *byte == b';').next()?;
+        let size = std::str::from_utf8(size).ok()?.trim();
+        let size = usize::from_str_radix(size, 16).ok()?;
         rest = &rest[end + 2..];
         if size == 0 {
             break;
