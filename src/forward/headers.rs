@@ -94,8 +94,7 @@ pub fn scrub(headers: &mut HeaderMap, identity: &[&HeaderName]) -> Result<(), Ba
     // Nothing is allocated as long as nothing is found.
     let mut unwanted: Vec<HeaderName> = Vec::new();
     for name in headers.keys() {
-        // SECURITY: CGI, WSGI and IIS fold `_` into `-`: such a name could become one of ours.
-        if name.as_str().contains('_') || is_managed(name, identity) {
+        if !is_plain(name.as_str()) || is_managed(name, identity) {
             unwanted.push(name.clone());
         }
     }
@@ -152,7 +151,7 @@ pub fn declared_trailers(headers: &HeaderMap, identity: &[&HeaderName]) -> Vec<H
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         // SECURITY: some servers merge trailers into the headers, and with them a forged identity.
-        .filter(|name| !name.as_str().contains('_') && !is_managed(name, identity))
+        .filter(|name| is_plain(name.as_str()) && !is_managed(name, identity))
         .filter(|name| !HOP_BY_HOP.contains(name) && !NOT_IN_TRAILERS.contains(name))
         .collect()
 }
@@ -249,15 +248,22 @@ fn is_reserved(plain: &str) -> bool {
     names.contains(&plain) || families.iter().any(|family| plain.starts_with(family))
 }
 
-/// One spelling of names that some server takes for the same: CGI variables know letters, digits and `_`, and
-/// Apache up to 2.2 makes one of every other character a name may have (`X$User`, `X~User`).
+/// Letters, digits and `-`, as nginx demands by default.
+///
+/// SECURITY: CGI, WSGI and IIS fold `_` into `-`, Apache up to 2.2 every other character a name may have (`X$User`,
+/// `Transfer%Encoding`): such a name could become one of ours, or one that frames the message.
+fn is_plain(name: &str) -> bool {
+    name.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// How such servers spell a configured name (`sap_user`).
 fn dashed(name: &str) -> std::borrow::Cow<'_, str> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    if name.bytes().any(|byte| !plain(byte)) {
+    if is_plain(name) {
+        name.into()
+    } else {
         name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
             .into()
-    } else {
-        name.into()
     }
 }
 
@@ -361,6 +367,9 @@ mod tests {
             "X-Rewrite-URL",
             "Proxy",
             "Any_Thing",
+            "X$User",
+            "Transfer%Encoding",
+            "Any.Thing",
             "Proxy-Authorization",
             "Keep-Alive",
             "TE",
