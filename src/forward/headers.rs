@@ -3,8 +3,6 @@
 //!
 //! Specification: RFC 9110 7.6.1 (connection-specific fields), 7.6.3 (Via), RFC 7239 (Forwarded).
 
-use std::net::IpAddr;
-
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
@@ -25,8 +23,8 @@ pub enum BadHeader {
 /// Where a request came from, as the backend is told.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
-    /// The client's address.
-    pub address: IpAddr,
+    /// The client's address, without brackets.
+    pub client: &'a str,
     /// The published host, with its port if it is not 443.
     pub host: &'a str,
     /// The published path prefix, `/` or `/…/`.
@@ -111,15 +109,14 @@ pub fn scrub(headers: &mut HeaderMap, identity: &[&HeaderName]) -> Result<(), Ba
 /// When a configured name cannot be sent.
 pub fn set_origin(headers: &mut HeaderMap, origin: Origin<'_>) -> Result<(), BadHeader> {
     let Origin {
-        address,
+        client,
         host,
         prefix,
     } = origin;
-    let address = address.to_canonical();
     // RFC 7239 6: an IPv6 address stands in brackets and quotes.
-    let node = match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("\"[{address}]\""),
+    let (open, close) = match client.contains(':') {
+        true => ("\"[", "]\""),
+        false => ("", ""),
     };
     let mut set = |name: HeaderName, value: String| {
         let value =
@@ -127,11 +124,20 @@ pub fn set_origin(headers: &mut HeaderMap, origin: Origin<'_>) -> Result<(), Bad
         headers.insert(name, value);
         Ok(())
     };
-    set(X_FORWARDED_FOR, address.to_string())?;
+    set(X_FORWARDED_FOR, client.to_owned())?;
     set(X_FORWARDED_HOST, host.to_owned())?;
     set(
         header::FORWARDED,
-        format!("for={node};host=\"{host}\";proto=https"),
+        [
+            "for=",
+            open,
+            client,
+            close,
+            ";host=\"",
+            host,
+            "\";proto=https",
+        ]
+        .concat(),
     )?;
     if prefix != "/" {
         set(X_FORWARDED_PREFIX, prefix.trim_end_matches('/').to_owned())?;
@@ -444,7 +450,7 @@ mod tests {
     fn the_origin_is_ours_to_say() {
         let mut headers = HeaderMap::new();
         let origin = Origin {
-            address: "::ffff:192.0.2.1".parse().unwrap(),
+            client: "192.0.2.1",
             host: "intranet.example.com:8443",
             prefix: "/wiki/",
         };
@@ -456,8 +462,8 @@ mod tests {
             headers["forwarded"],
             "for=192.0.2.1;host=\"intranet.example.com:8443\";proto=https"
         );
-        let address = "2001:db8::1".parse().unwrap();
-        set_origin(&mut headers, Origin { address, ..origin }).unwrap();
+        let client = "2001:db8::1";
+        set_origin(&mut headers, Origin { client, ..origin }).unwrap();
         assert!(
             headers["forwarded"]
                 .to_str()

@@ -109,7 +109,8 @@ where
         }
     };
     let answer = turned_away::http1(&settings.lines, &seen, code, detail);
-    farewell(connection.into_parts().io.into_inner(), &answer).await;
+    // Boxed: thousands of idle connections would keep its room.
+    Box::pin(farewell(connection.into_parts().io.into_inner(), &answer)).await;
 }
 
 const fn code_of(why: Refusal) -> Code {

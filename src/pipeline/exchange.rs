@@ -3,7 +3,6 @@
 //! `forward` knows no Kerberos and `sso` no connections; this is the one place where a refused ticket is
 //! forgotten and a backend's own proof is checked.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -43,7 +42,7 @@ use crate::sso::Negotiate;
 pub(super) struct Outbound<'a> {
     pub(super) app: &'a Application,
     pub(super) target: &'a Target,
-    pub(super) client: IpAddr,
+    pub(super) client: &'a str,
     /// `None` for a request that needs no person.
     pub(super) session: Option<AuthnSession>,
 }
@@ -76,7 +75,8 @@ pub(super) async fn send<'a>(
     }
     // Only a request without a body can be sent a second time.
     let again = request.body().is_end_stream().then(|| copy_head(&request));
-    let (sent, issued) = negotiated(forwarder, request, outbound, credential, negotiate).await;
+    let sending = negotiated(forwarder, request, outbound, credential, negotiate);
+    let (sent, issued) = Box::pin(sending).await;
     let refused = matches!(&sent, Err(Error::TicketRefused { .. }));
     if !refused {
         return conclude(sent?, issued, negotiate).await;
@@ -87,7 +87,8 @@ pub(super) async fn send<'a>(
         return Err(told(sent, negotiate));
     };
     // The held ticket was for a key that the backend no longer has. One fresh ticket, one more try.
-    let (sent, issued) = negotiated(forwarder, again, outbound, credential, negotiate).await;
+    let sending = negotiated(forwarder, again, outbound, credential, negotiate);
+    let (sent, issued) = Box::pin(sending).await;
     if matches!(&sent, Err(Error::TicketRefused { .. })) {
         forget(negotiate, issued.as_ref()).await;
         return Err(told(sent, negotiate));
