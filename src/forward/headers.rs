@@ -79,20 +79,10 @@ pub fn scrub(headers: &mut HeaderMap, identity: &[&HeaderName]) -> Result<(), Ba
         }
         headers.remove(&name);
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-    for name in [
-        header::CONTENT_LENGTH,
-        header::EXPECT,
-        HeaderName::from_static("http2-settings"),
-    ] {
-        headers.remove(name);
-    }
-    // Nothing is allocated as long as nothing is found.
+    // One pass, and nothing is allocated as long as nothing is found.
     let mut unwanted: Vec<HeaderName> = Vec::new();
     for name in headers.keys() {
-        if !is_plain(name.as_str()) || is_managed(name, identity) {
+        if !is_plain(name.as_str()) || is_of_this_hop(name.as_str()) || is_managed(name, identity) {
             unwanted.push(name.clone());
         }
     }
@@ -231,6 +221,25 @@ fn is_managed(name: &HeaderName, identity: &[&HeaderName]) -> bool {
     // Dashes replace byte for byte: names of other lengths need no second look.
     let same = |ours: &str| ours.len() == plain.len() && dashed(ours) == plain;
     is_reserved(&plain) || identity.iter().any(|ours| same(ours.as_str()))
+}
+
+/// [`HOP_BY_HOP`], and what is settled on this side: lengths are hyper's to write, and it has answered `Expect`.
+fn is_of_this_hop(name: &str) -> bool {
+    let names: &[&str] = match name.as_bytes().first() {
+        Some(b'c') => &["connection", "content-length"],
+        Some(b'e') => &["expect"],
+        Some(b'h') => &["http2-settings"],
+        Some(b'k') => &["keep-alive"],
+        Some(b'p') => &[
+            "proxy-connection",
+            "proxy-authenticate",
+            "proxy-authorization",
+        ],
+        Some(b't') => &["te", "trailer", "transfer-encoding"],
+        Some(b'u') => &["upgrade"],
+        _ => &[],
+    };
+    names.contains(&name)
 }
 
 /// Looks at the first letter first: most of what browsers send ends there.
@@ -390,6 +399,17 @@ mod tests {
             let left = scrubbed(&[(name, "forged"), ("accept", "*/*"), (name, "twice")]);
             assert_eq!(left, Ok(vec![String::from("accept: */*")]), "{name}");
         }
+    }
+
+    #[test]
+    fn nothing_of_this_hop_goes_on() {
+        for name in &HOP_BY_HOP {
+            assert!(is_of_this_hop(name.as_str()), "{name}");
+        }
+        for name in ["content-length", "expect", "http2-settings"] {
+            assert!(is_of_this_hop(name), "{name}");
+        }
+        assert!(!is_of_this_hop("content-type"));
     }
 
     #[test]
