@@ -394,9 +394,9 @@ fn certificates(config: &Config) -> Result<Certificates, String> {
             .collect::<Vec<_>>()
             .join("\nkerbgate: ")
     })?;
-    let hosts = config.applications.iter().map(|app| &app.host);
-    for host in hosts.chain([&config.gateway.sign_in_host]) {
-        if !loaded.covers(host.as_str()) {
+    let hosts = config.applications.iter().map(Application::configured_host);
+    for host in hosts.chain([config.gateway.sign_in_host.as_str()]) {
+        if !loaded.covers(host) {
             tracing::warn!(%host, "no certificate in [[listener.certificates]] covers this published host");
         }
     }

@@ -128,10 +128,8 @@ impl House {
 
     /// The published TLS port of `host`.
     pub(super) fn port(&self, host: &str) -> Option<u16> {
-        self.ports
-            .load()
-            .get(&host.parse::<HostName>().ok()?)
-            .copied()
+        let host = host.parse::<HostName>().ok()?;
+        self.ports.load().of(host.as_str())
     }
 
     /// From now on `/readyz` says no.

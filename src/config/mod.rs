@@ -172,7 +172,10 @@ fn check_together(config: &Config, source: &Source, mistakes: &Mistakes) {
     let mut taken: HashMap<(String, String), &Application> = HashMap::new();
     for app in &config.applications {
         // Prefixes are compared in any case, as `route` does.
-        let place = (app.host.to_string(), app.prefix.to_ascii_lowercase());
+        let place = (
+            app.configured_host().to_owned(),
+            app.prefix.to_ascii_lowercase(),
+        );
         if let Some(other) = taken.insert(place, app) {
             let (first, second) = (&other.id, &app.id);
             note(
@@ -183,7 +186,7 @@ fn check_together(config: &Config, source: &Source, mistakes: &Mistakes) {
                 ),
             );
         }
-        if app.host == config.gateway.sign_in_host && app.prefix == "/" {
+        if app.configured_host() == config.gateway.sign_in_host.as_str() && app.prefix == "/" {
             note(
                 "published_url",
                 format!(

@@ -115,18 +115,19 @@ fn certificates(world: &World) -> Vec<Finding> {
             return vec![check::CERTIFICATE.fault("", proof.join("; "), mend)];
         }
     };
-    let apps = world.applications.iter().map(|app| &app.host);
-    let hosts: BTreeSet<_> = apps.chain([&world.config.gateway.sign_in_host]).collect();
+    let apps = world.applications.iter().map(|app| app.configured_host());
+    let own = world.config.gateway.sign_in_host.as_str();
+    let hosts: BTreeSet<_> = apps.chain([own]).collect();
     let mut findings: Vec<Finding> = pairs
         .iter()
         .map(|(chain, _)| expiry(chain, world.clock.unix()))
         .collect();
     findings.extend(hosts.into_iter().map(|host| {
-        if loaded.covers(host.as_str()) {
-            return check::CERTIFICATE.ok(host.as_str(), "covered");
+        if loaded.covers(host) {
+            return check::CERTIFICATE.ok(host, "covered");
         }
         check::CERTIFICATE.warning(
-            host.as_str(),
+            host,
             "no certificate in [[listener.certificates]] is valid for this host",
             mend(
                 "browsers that come here directly get a TLS error",

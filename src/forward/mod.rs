@@ -174,7 +174,7 @@ impl Forwarder {
     pub fn keep_only(&self, applications: &[Arc<Application>]) {
         let published: HashMap<_, _> = applications
             .iter()
-            .map(|app| (&app.published_url, app))
+            .map(|app| (app.configured_url(), app))
             .collect();
         self.groups.rcu(|groups| {
             let mut groups = HashMap::clone(groups);
@@ -355,7 +355,8 @@ impl Forwarder {
     /// The servers of an application, as it is configured now.
     fn group(&self, application: &Application) -> Result<Arc<Group>, Error> {
         let known = self.groups.load();
-        if let Some(group) = known.get(&application.published_url)
+        // One group for all hosts of a wildcard: the servers are the same.
+        if let Some(group) = known.get(application.configured_url())
             && group.is_of(application)
         {
             return Ok(Arc::clone(group));
@@ -363,7 +364,7 @@ impl Forwarder {
         let group = Arc::new(Group::new(application, &self.tls(application)?));
         self.groups.rcu(|groups| {
             let mut groups = HashMap::clone(groups);
-            groups.insert(application.published_url.clone(), Arc::clone(&group));
+            groups.insert(application.configured_url().clone(), Arc::clone(&group));
             groups
         });
         Ok(group)
