@@ -108,6 +108,7 @@ fn certificates(world: &World) -> Vec<Finding> {
         .collect();
     let loaded = match Certificates::load(&pairs) {
         Ok(loaded) => loaded,
+        Err(_) if pairs.is_empty() && world.config.acme.is_some() => Certificates::default(),
         Err(errors) => {
             let proof: Vec<_> = errors.iter().map(ToString::to_string).collect();
             let fix = "correct [[listener.certificates]]: chain (leaf first) and key, both PEM";
@@ -121,7 +122,11 @@ fn certificates(world: &World) -> Vec<Finding> {
         .iter()
         .map(|(chain, _)| expiry(chain, world.clock.unix()))
         .collect();
+    let ordered = assembly::acme_settings(&world.config, &loaded).map(|acme| acme.hosts);
     findings.extend(hosts.into_iter().map(|host| {
+        if ordered.iter().flatten().any(|one| one == host) {
+            return check::CERTIFICATE.ok(host.as_str(), "ordered by ACME");
+        }
         if loaded.covers(host.as_str()) {
             return check::CERTIFICATE.ok(host.as_str(), "covered");
         }

@@ -311,6 +311,13 @@ async fn links_and_leases(store: Arc<dyn Store>) {
     );
     store.give_lease_back("renew", "b").await.unwrap();
     assert!(store.take_lease(&lease("c", 50), 21).await.unwrap());
+    let prolonged = async |holder, until, now| {
+        let lease = lease(holder, until);
+        store.prolong_lease(&lease, now).await.unwrap()
+    };
+    assert!(prolonged("c", 60, 49).await);
+    assert!(!prolonged("b", 70, 49).await, "not theirs");
+    assert!(!prolonged("c", 70, 60).await, "it has ended");
 }
 
 async fn the_sweep_takes_the_dead_only(store: Arc<dyn Store>) {

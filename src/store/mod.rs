@@ -109,6 +109,9 @@ pub trait Store: Send + Sync + Debug {
 
     /// Takes or prolongs a lease; false when somebody else holds it.
     fn take_lease<'a>(&'a self, lease: &'a Lease, now: i64) -> Answer<'a, bool>;
+    /// Prolongs a lease that is ours and has not ended; false otherwise, even when nobody else took it meanwhile: what its
+    /// holder knows may be old by now.
+    fn prolong_lease<'a>(&'a self, lease: &'a Lease, now: i64) -> Answer<'a, bool>;
     /// Gives a lease back, if it is ours.
     fn give_lease_back<'a>(&'a self, name: &'a str, holder: &'a str) -> Answer<'a, ()>;
 

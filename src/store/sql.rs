@@ -85,6 +85,9 @@ pub(super) const TAKE_LEASE: &str = "INSERT INTO lease (name, holder, until) VAL
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until \
 WHERE lease.until <= $4 OR lease.holder = excluded.holder";
 
+pub(super) const PROLONG_LEASE: &str =
+    "UPDATE lease SET until = $3 WHERE name = $1 AND holder = $2 AND until > $4";
+
 pub(super) const GIVE_LEASE_BACK: &str = "DELETE FROM lease WHERE name = $1 AND holder = $2";
 
 pub(super) const ACME_SINCE: &str =

@@ -577,6 +577,17 @@ impl Store for SqliteStore {
         })
     }
 
+    fn prolong_lease<'a>(&'a self, lease: &'a Lease, now: i64) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let query = sqlx::query(sql::PROLONG_LEASE)
+                .bind(&lease.name)
+                .bind(&lease.holder)
+                .bind(lease.until)
+                .bind(now);
+            Ok(self.run(query).await? == 1)
+        })
+    }
+
     fn give_lease_back<'a>(&'a self, name: &'a str, holder: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             let query = sqlx::query(sql::GIVE_LEASE_BACK).bind(name).bind(holder);
