@@ -26,6 +26,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::alone::replace;
 use crate::lab::Gateway;
 use crate::lab::Running;
 use crate::lab::Stage;
@@ -151,14 +152,16 @@ fn order(stage: &Stage, authority: &Authority, http: u16, more: &str) {
     stage.replace("kerbgate.toml", &files, "");
     let plain = format!("http = [\"127.0.0.1:{http}\"]\nops =");
     stage.replace("kerbgate.toml", "ops =", &plain);
-    let directory = format!("https://pebble.localhost:{}/dir", authority.directory_port);
-    stage.append(
-        "kerbgate.toml",
-        &format!(
-            "[acme]\ndirectory = \"{directory}\"\nca_file = \"pebble.pem\"\nterms_accepted = true\n\
-             contact = [\"mailto:it@contoso.example\"]\n{more}\n"
-        ),
-    );
+    stage.append("kerbgate.toml", &acme(authority, more));
+}
+
+/// The section that orders there.
+fn acme(authority: &Authority, more: &str) -> String {
+    let port = authority.directory_port;
+    format!(
+        "[acme]\ndirectory = \"https://pebble.localhost:{port}/dir\"\nca_file = \"pebble.pem\"\n\
+         terms_accepted = true\ncontact = [\"mailto:it@contoso.example\"]\n{more}\n"
+    )
 }
 
 /// A connection to `host` at `port`, believed if `root` signed for it.
@@ -563,6 +566,34 @@ async fn a_renewal_loses_no_request() {
         "renewed too early"
     );
     assert!(!gateway.log().contains("no certificate by ACME"));
+}
+
+#[tokio::test]
+async fn it_is_switched_on_and_off_while_serving() {
+    let stage = Stage::new().await;
+    let (http, _http) = free_port();
+    let mut authority = Authority::new(&stage, http, 1, &json!({}));
+    let plain = format!("http = [\"127.0.0.1:{http}\"]\nops =");
+    stage.replace("kerbgate.toml", "ops =", &plain);
+    let files = fs::read(stage.path("kerbgate.toml")).unwrap();
+    authority.start().await;
+    let root = authority.root().await;
+    let _gateway = stage.gateway().await;
+    let host = "wiki.localhost";
+    let lab = CertificateDer::from_pem_file(&stage.lab.facts.ca).unwrap();
+    connect(stage.port, host, &lab).await.unwrap();
+
+    // A host that is named is ordered even though a file is valid for it; until then the file serves.
+    let named = format!("hosts = [\"{host}\"]");
+    stage.append("kerbgate.toml", &acme(&authority, &named));
+    certificate(stage.port, host, &root).await;
+    assert!(connect(stage.port, "login.localhost", &lab).await.is_ok());
+    replace(&stage.path("kerbgate.toml"), &files);
+    certificate(stage.port, host, &lab).await;
+    // What was ordered is still there.
+    stage.append("kerbgate.toml", &acme(&authority, &named));
+    certificate(stage.port, host, &root).await;
+    assert_eq!(authority.certificates_issued(), 1);
 }
 
 #[tokio::test]
