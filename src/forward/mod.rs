@@ -33,7 +33,6 @@ pub mod upgrade;
 
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::time::Duration;
@@ -91,7 +90,7 @@ pub struct Exchange<'a> {
     /// The target that was authorized.
     pub target: &'a Target,
     /// The client's address.
-    pub client: IpAddr,
+    pub client: &'a str,
     /// Whose connections may carry it.
     pub partition: Partition,
     /// Whom a server stays with under `policy = "sticky"`; absent = each server in turn.
@@ -238,7 +237,7 @@ impl Forwarder {
         match credential {
             Some(credential) if !lease.with_token && negotiate::is_asked(&response) => {
                 lease.taint();
-                drain(response, lease).await;
+                Box::pin(drain(response, lease)).await;
                 let key = key(server, &exchange.partition);
                 let next = self.connection(&draft, server, &key).await?;
                 let token = make(credential, index, next.binding()).await?;
@@ -418,7 +417,7 @@ impl<'a> Draft<'a> {
         }
         let host = published_authority(application);
         let origin = Origin {
-            address: exchange.client,
+            client: exchange.client,
             host: &host,
             prefix: &application.prefix,
         };
