@@ -4,6 +4,7 @@
 
 use std::fs;
 
+use crate::acme::Standing;
 use crate::app::ops::Readiness;
 use crate::forward::Forwarder;
 use crate::kerberos::Delegator;
@@ -50,6 +51,36 @@ pub(super) fn of_forwarder(forwarder: &Forwarder) -> Vec<Reading> {
             ("backend_url", server.backend),
         ],
         value: yes(!server.ejected),
+    }));
+    readings
+}
+
+/// Certificates that are ordered; the hosts are those of the configuration.
+pub(super) fn of_ordered(standing: &[Standing], now: i64) -> Vec<Reading> {
+    let of = |wanted: &dyn Fn(&Standing) -> bool| {
+        let number = standing.iter().filter(|one| wanted(one)).count();
+        count(number as u64)
+    };
+    let mut readings = vec![
+        one(
+            "acme_hosts_without_certificate",
+            "Hosts that wait for their first certificate",
+            of(&|one| one.end.is_none()),
+        ),
+        one(
+            "acme_hosts_failing",
+            "Hosts whose last order of a certificate came to nothing",
+            of(&|one| one.trouble.is_some()),
+        ),
+    ];
+    readings.extend(standing.iter().filter_map(|one| {
+        let left = one.end?.saturating_sub(now).max(0);
+        Some(Reading {
+            name: "acme_certificate_seconds",
+            help: "How long an ordered certificate is still valid",
+            labels: vec![("host", one.host.to_string())],
+            value: count(left.unsigned_abs()),
+        })
     }));
     readings
 }

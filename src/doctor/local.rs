@@ -108,6 +108,7 @@ fn certificates(world: &World) -> Vec<Finding> {
         .collect();
     let loaded = match Certificates::load(&pairs) {
         Ok(loaded) => loaded,
+        Err(_) if pairs.is_empty() && world.config.acme.is_some() => Certificates::default(),
         Err(errors) => {
             let proof: Vec<_> = errors.iter().map(ToString::to_string).collect();
             let fix = "correct [[listener.certificates]]: chain (leaf first) and key, both PEM";
@@ -115,14 +116,16 @@ fn certificates(world: &World) -> Vec<Finding> {
             return vec![check::CERTIFICATE.fault("", proof.join("; "), mend)];
         }
     };
-    let apps = world.applications.iter().map(|app| app.configured_host());
-    let own = world.config.gateway.sign_in_host.as_str();
-    let hosts: BTreeSet<_> = apps.chain([own]).collect();
+    let hosts: BTreeSet<_> = world.config.published_names().collect();
     let mut findings: Vec<Finding> = pairs
         .iter()
         .map(|(chain, _)| expiry(chain, world.clock.unix()))
         .collect();
+    let ordered = assembly::acme_settings(&world.config, &loaded).map(|acme| acme.hosts);
     findings.extend(hosts.into_iter().map(|host| {
+        if ordered.iter().flatten().any(|one| one.as_str() == host) {
+            return check::CERTIFICATE.ok(host, "ordered by ACME");
+        }
         if loaded.covers(host) {
             return check::CERTIFICATE.ok(host, "covered");
         }

@@ -24,6 +24,7 @@ mod background_requests_get_json;
 #[allow(dead_code, reason = "not every method is used by a promise yet")]
 #[path = "../lab/browser.rs"]
 mod browser;
+mod certificates_come_by_acme;
 mod configuration_changes_without_a_restart;
 mod delegation_remembers_and_forgets;
 mod delegation_says_why_not;
