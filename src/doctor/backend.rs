@@ -1,8 +1,6 @@
 //! Checks at the backend itself: does it answer, does it ask for Negotiate, does it take a ticket. Over the
 //! same forwarder as every visitor's request.
 
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,7 +74,7 @@ fn exchange<'a>(app: &'a Application, target: &'a Target, partition: Partition) 
     Exchange {
         application: app,
         target,
-        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        client: "127.0.0.1",
         partition,
         session: None,
         identity: &[],

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -73,10 +74,12 @@ pub fn client_config(
 
 /// Connects to `server`, TLS included, within `within`.
 ///
+/// Boxed: most requests find a connection, and need not carry the room for making one.
+///
 /// # Errors
 /// When that fails or takes too long.
-pub async fn connect(server: &Server, within: Duration) -> Result<Connection, Error> {
-    let connecting = async {
+pub fn connect(server: &Server, within: Duration) -> BoxFuture<'_, Result<Connection, Error>> {
+    let connecting = async move {
         let stream = tcp(server).await.map_err(|source| Error::Unreachable {
             backend: server.to_string(),
             source,
@@ -95,14 +98,16 @@ pub async fn connect(server: &Server, within: Duration) -> Result<Connection, Er
         let binding = shown.and_then(|chain| binding::of(chain.first()?));
         Ok(http(server, stream).await?.bound(binding))
     };
-    tokio::time::timeout(within, connecting)
-        .await
-        .unwrap_or_else(|_| {
-            Err(Error::ConnectTimeout {
-                backend: server.to_string(),
-                within,
+    Box::pin(async move {
+        tokio::time::timeout(within, connecting)
+            .await
+            .unwrap_or_else(|_| {
+                Err(Error::ConnectTimeout {
+                    backend: server.to_string(),
+                    within,
+                })
             })
-        })
+    })
 }
 
 async fn tcp(server: &Server) -> io::Result<TcpStream> {

@@ -3,8 +3,6 @@
 //!
 //! Specification: RFC 9110 7.6.1 (connection-specific fields), 7.6.3 (Via), RFC 7239 (Forwarded).
 
-use std::net::IpAddr;
-
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
@@ -25,8 +23,8 @@ pub enum BadHeader {
 /// Where a request came from, as the backend is told.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
-    /// The client's address.
-    pub address: IpAddr,
+    /// The client's address, without brackets.
+    pub client: &'a str,
     /// The published host, with its port if it is not 443.
     pub host: &'a str,
     /// The published path prefix, `/` or `/…/`.
@@ -81,21 +79,10 @@ pub fn scrub(headers: &mut HeaderMap, identity: &[&HeaderName]) -> Result<(), Ba
         }
         headers.remove(&name);
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-    for name in [
-        header::CONTENT_LENGTH,
-        header::EXPECT,
-        HeaderName::from_static("http2-settings"),
-    ] {
-        headers.remove(name);
-    }
-    // Nothing is allocated as long as nothing is found.
+    // One pass, and nothing is allocated as long as nothing is found.
     let mut unwanted: Vec<HeaderName> = Vec::new();
     for name in headers.keys() {
-        // SECURITY: CGI, WSGI and IIS fold `_` into `-`: such a name could become one of ours.
-        if name.as_str().contains('_') || is_managed(name, identity) {
+        if !is_plain(name.as_str()) || is_of_this_hop(name.as_str()) || is_managed(name, identity) {
             unwanted.push(name.clone());
         }
     }
@@ -112,15 +99,14 @@ pub fn scrub(headers: &mut HeaderMap, identity: &[&HeaderName]) -> Result<(), Ba
 /// When a configured name cannot be sent.
 pub fn set_origin(headers: &mut HeaderMap, origin: Origin<'_>) -> Result<(), BadHeader> {
     let Origin {
-        address,
+        client,
         host,
         prefix,
     } = origin;
-    let address = address.to_canonical();
     // RFC 7239 6: an IPv6 address stands in brackets and quotes.
-    let node = match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("\"[{address}]\""),
+    let (open, close) = match client.contains(':') {
+        true => ("\"[", "]\""),
+        false => ("", ""),
     };
     let mut set = |name: HeaderName, value: String| {
         let value =
@@ -128,11 +114,20 @@ pub fn set_origin(headers: &mut HeaderMap, origin: Origin<'_>) -> Result<(), Bad
         headers.insert(name, value);
         Ok(())
     };
-    set(X_FORWARDED_FOR, address.to_string())?;
+    set(X_FORWARDED_FOR, client.to_owned())?;
     set(X_FORWARDED_HOST, host.to_owned())?;
     set(
         header::FORWARDED,
-        format!("for={node};host=\"{host}\";proto=https"),
+        [
+            "for=",
+            open,
+            client,
+            close,
+            ";host=\"",
+            host,
+            "\";proto=https",
+        ]
+        .concat(),
     )?;
     if prefix != "/" {
         set(X_FORWARDED_PREFIX, prefix.trim_end_matches('/').to_owned())?;
@@ -152,7 +147,7 @@ pub fn declared_trailers(headers: &HeaderMap, identity: &[&HeaderName]) -> Vec<H
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         // SECURITY: some servers merge trailers into the headers, and with them a forged identity.
-        .filter(|name| !name.as_str().contains('_') && !is_managed(name, identity))
+        .filter(|name| is_plain(name.as_str()) && !is_managed(name, identity))
         .filter(|name| !HOP_BY_HOP.contains(name) && !NOT_IN_TRAILERS.contains(name))
         .collect()
 }
@@ -228,6 +223,25 @@ fn is_managed(name: &HeaderName, identity: &[&HeaderName]) -> bool {
     is_reserved(&plain) || identity.iter().any(|ours| same(ours.as_str()))
 }
 
+/// [`HOP_BY_HOP`], and what is settled on this side: lengths are hyper's to write, and it has answered `Expect`.
+fn is_of_this_hop(name: &str) -> bool {
+    let names: &[&str] = match name.as_bytes().first() {
+        Some(b'c') => &["connection", "content-length"],
+        Some(b'e') => &["expect"],
+        Some(b'h') => &["http2-settings"],
+        Some(b'k') => &["keep-alive"],
+        Some(b'p') => &[
+            "proxy-connection",
+            "proxy-authenticate",
+            "proxy-authorization",
+        ],
+        Some(b't') => &["te", "trailer", "transfer-encoding"],
+        Some(b'u') => &["upgrade"],
+        _ => &[],
+    };
+    names.contains(&name)
+}
+
 /// Looks at the first letter first: most of what browsers send ends there.
 fn is_reserved(plain: &str) -> bool {
     let families: &[&str] = match plain.as_bytes().first() {
@@ -249,15 +263,22 @@ fn is_reserved(plain: &str) -> bool {
     names.contains(&plain) || families.iter().any(|family| plain.starts_with(family))
 }
 
-/// One spelling of names that some server takes for the same: CGI variables know letters, digits and `_`, and
-/// Apache up to 2.2 makes one of every other character a name may have (`X$User`, `X~User`).
+/// Letters, digits and `-`, as nginx demands by default.
+///
+/// SECURITY: CGI, WSGI and IIS fold `_` into `-`, Apache up to 2.2 every other character a name may have (`X$User`,
+/// `Transfer%Encoding`): such a name could become one of ours, or one that frames the message.
+fn is_plain(name: &str) -> bool {
+    name.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// How such servers spell a configured name (`sap_user`).
 fn dashed(name: &str) -> std::borrow::Cow<'_, str> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    if name.bytes().any(|byte| !plain(byte)) {
+    if is_plain(name) {
+        name.into()
+    } else {
         name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
             .into()
-    } else {
-        name.into()
     }
 }
 
@@ -361,6 +382,9 @@ mod tests {
             "X-Rewrite-URL",
             "Proxy",
             "Any_Thing",
+            "X$User",
+            "Transfer%Encoding",
+            "Any.Thing",
             "Proxy-Authorization",
             "Keep-Alive",
             "TE",
@@ -375,6 +399,17 @@ mod tests {
             let left = scrubbed(&[(name, "forged"), ("accept", "*/*"), (name, "twice")]);
             assert_eq!(left, Ok(vec![String::from("accept: */*")]), "{name}");
         }
+    }
+
+    #[test]
+    fn nothing_of_this_hop_goes_on() {
+        for name in &HOP_BY_HOP {
+            assert!(is_of_this_hop(name.as_str()), "{name}");
+        }
+        for name in ["content-length", "expect", "http2-settings"] {
+            assert!(is_of_this_hop(name), "{name}");
+        }
+        assert!(!is_of_this_hop("content-type"));
     }
 
     #[test]
@@ -435,7 +470,7 @@ mod tests {
     fn the_origin_is_ours_to_say() {
         let mut headers = HeaderMap::new();
         let origin = Origin {
-            address: "::ffff:192.0.2.1".parse().unwrap(),
+            client: "192.0.2.1",
             host: "intranet.example.com:8443",
             prefix: "/wiki/",
         };
@@ -447,8 +482,8 @@ mod tests {
             headers["forwarded"],
             "for=192.0.2.1;host=\"intranet.example.com:8443\";proto=https"
         );
-        let address = "2001:db8::1".parse().unwrap();
-        set_origin(&mut headers, Origin { address, ..origin }).unwrap();
+        let client = "2001:db8::1";
+        set_origin(&mut headers, Origin { client, ..origin }).unwrap();
         assert!(
             headers["forwarded"]
                 .to_str()

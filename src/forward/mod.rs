@@ -35,7 +35,6 @@ pub mod upgrade;
 
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::time::Duration;
@@ -94,7 +93,7 @@ pub struct Exchange<'a> {
     /// The target that was authorized.
     pub target: &'a Target,
     /// The client's address.
-    pub client: IpAddr,
+    pub client: &'a str,
     /// Whose connections may carry it.
     pub partition: Partition,
     /// Whom a server stays with under `policy = "sticky"`; absent = each server in turn.
@@ -256,7 +255,7 @@ impl Forwarder {
                     mut lease,
                 } = reached;
                 lease.taint();
-                drain(response, lease).await;
+                Box::pin(drain(response, lease)).await;
                 let key = key(server, &exchange.partition);
                 let lease = self.connection(&draft, server, &key).await?;
                 let token = make(credential, index, lease.binding()).await?;
@@ -491,7 +490,7 @@ impl<'a> Draft<'a> {
         }
         let host = published_authority(application);
         let origin = Origin {
-            address: exchange.client,
+            client: exchange.client,
             host: &host,
             prefix: &application.prefix,
         };

@@ -85,7 +85,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             per_session: 4,
-            per_backend: 64,
+            // One for each of two HTTP/2 clients' streams; with fewer, every second request would pay for a connection.
+            per_backend: 512,
             total: 4096,
             idle: Duration::from_secs(50),
         }

@@ -91,6 +91,8 @@ pub struct Settings {
     pub headers: Duration,
     /// How long an idle connection is kept.
     pub idle: Duration,
+    /// After so long without a request a connection gives its buffers back until the next one.
+    pub quiet: Duration,
     /// How long a client may take nothing of an answer.
     pub write: Duration,
     /// Largest request head in bytes.
@@ -111,6 +113,7 @@ impl Default for Settings {
             handshake: Duration::from_secs(10),
             headers: Duration::from_secs(15),
             idle: Duration::from_secs(120),
+            quiet: Duration::from_millis(500),
             write: Duration::from_secs(60),
             max_head: 65_536,
             max_streams: 200,
@@ -141,6 +144,7 @@ impl Settings {
         Patience {
             headers: self.headers,
             idle: self.idle,
+            quiet: Duration::MAX,
             write: self.write,
         }
     }

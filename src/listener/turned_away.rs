@@ -59,7 +59,7 @@ impl Lines {
     fn request(&self, peer: &Peer, request_id: String, code: Code, detail: String) {
         self.write(peer.client, |access| {
             access.request_id = request_id;
-            access.protocol = String::from("HTTP/1.1");
+            access.protocol = "HTTP/1.1";
             access.status = code.status().as_u16();
             access.why = code.as_str();
             access.detail = detail;

@@ -3,7 +3,6 @@
 //! `forward` knows no Kerberos and `sso` no connections; this is the one place where a refused ticket is
 //! forgotten and a backend's own proof is checked.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -43,7 +42,7 @@ use crate::sso::Negotiate;
 pub(super) struct Outbound<'a> {
     pub(super) app: &'a Application,
     pub(super) target: &'a Target,
-    pub(super) client: IpAddr,
+    pub(super) client: &'a str,
     /// `None` for a request that needs no person.
     pub(super) session: Option<AuthnSession>,
 }
@@ -69,6 +68,17 @@ pub(super) async fn send<'a>(
             .await?;
         return Ok(answer.response);
     };
+    // Boxed: a request without tickets need not carry the room for them.
+    Box::pin(send_as(forwarder, request, outbound, credential, negotiate)).await
+}
+
+async fn send_as<'a>(
+    forwarder: &Forwarder,
+    request: Request<Body>,
+    outbound: Outbound<'a>,
+    credential: &'a BackendCredential,
+    negotiate: &Negotiate,
+) -> Result<Response<Body>, Stop> {
     // SECURITY: a ticket on a connection that belongs to nobody would sign the next visitor in.
     if outbound.session.is_none() {
         let detail = "a ticket for a request without a session";
@@ -76,7 +86,8 @@ pub(super) async fn send<'a>(
     }
     // Only a request without a body can be sent a second time.
     let again = request.body().is_end_stream().then(|| copy_head(&request));
-    let (sent, issued) = negotiated(forwarder, request, outbound, credential, negotiate).await;
+    let sending = negotiated(forwarder, request, outbound, credential, negotiate);
+    let (sent, issued) = sending.await;
     let refused = matches!(&sent, Err(Error::TicketRefused { .. }));
     if !refused {
         return conclude(sent?, issued, negotiate).await;
@@ -87,7 +98,8 @@ pub(super) async fn send<'a>(
         return Err(told(sent, negotiate));
     };
     // The held ticket was for a key that the backend no longer has. One fresh ticket, one more try.
-    let (sent, issued) = negotiated(forwarder, again, outbound, credential, negotiate).await;
+    let sending = negotiated(forwarder, again, outbound, credential, negotiate);
+    let (sent, issued) = sending.await;
     if matches!(&sent, Err(Error::TicketRefused { .. })) {
         forget(negotiate, issued.as_ref()).await;
         return Err(told(sent, negotiate));

@@ -39,7 +39,6 @@ use crate::authn::cookie;
 use crate::authn::fetch::Asks;
 use crate::authz::Authz;
 use crate::forward::Forwarder;
-use crate::listener::authority::authority;
 use crate::listener::body::IdleBody;
 use crate::listener::body::LimitedBody;
 use crate::listener::body::TimedBody;
@@ -118,9 +117,8 @@ impl Pipeline {
         response
             .headers_mut()
             .insert(header::STRICT_TRANSPORT_SECURITY, rewrite::HSTS);
-        if let Ok(id) = HeaderValue::from_str(&trace.access.request_id) {
-            response.headers_mut().insert(REQUEST_ID, id);
-        }
+        let id = trace.request_id();
+        response.headers_mut().insert(REQUEST_ID, id);
         if head_only {
             // RFC 9110 9.3.2: no content after HEAD. hyper leaves it out in HTTP/1 only; in HTTP/2 our pages
             // would break the stream.
@@ -160,8 +158,8 @@ impl Pipeline {
     ) -> Result<Response<Body>, Stop> {
         trace.comes_from(self.admission.client(&mut request)?);
         trace.hold(self.admission.gateway(trace.client)?);
-        let named =
-            authority(&request).map_err(|bad| Stop::deny(Code::HostMismatch, bad.to_string()))?;
+        let named = trace.named();
+        let named = named.map_err(|bad| Stop::deny(Code::HostMismatch, bad.to_string()))?;
         let (mut head, content) = request.into_parts();
         let target = Target::parse(&head.uri)
             .map_err(|bad| Stop::deny(Code::TargetRefused, bad.to_string()))?;
@@ -169,7 +167,7 @@ impl Pipeline {
             Matched::Application(app) => app,
             Matched::Own(path) => {
                 let host = host(&named.host)?;
-                return self.own(&path, &head, content, &host, trace).await;
+                return Box::pin(self.own(&path, &head, content, &host, trace)).await;
             }
             Matched::AddSlash(prefix) => return Ok(add_slash(&prefix, &target)),
         };
@@ -188,7 +186,8 @@ impl Pipeline {
         let (credential, came) = match entrance {
             Entrance::SignedIn => match self.signed_in(&head, &app, &target, trace).await {
                 Err(stop) if is_form_in_vain(&stop, &head) => {
-                    return form::keep(self, stop, &head, content, (&app, &target)).await;
+                    let keeping = form::keep(self, stop, &head, content, (&app, &target));
+                    return Box::pin(keeping).await;
                 }
                 other => other.map(|(credential, came)| (credential, Some(came)))?,
             },
@@ -282,13 +281,13 @@ impl Pipeline {
         let outbound = Outbound {
             app: &app,
             target: &target,
-            client: trace.client,
+            client: &trace.access.client,
             session: came.as_ref().map(|came| came.session),
         };
         let sending = exchange::send(&self.forwarder, request, outbound, &credential);
         let sent = match app.limits.total {
             None => sending.await,
-            Some(total) => timed(sending, trace.began + total, total).await,
+            Some(total) => timed(Box::pin(sending), trace.began + total, total).await,
         };
         let resumed = kept.is_some();
         let mut response = match kept {

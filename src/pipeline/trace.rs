@@ -14,6 +14,7 @@ use http::HeaderMap;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
+use http::Version;
 use http_body::Body as HttpBody;
 use http_body::Frame;
 use http_body::SizeHint;
@@ -24,6 +25,8 @@ use uuid::Uuid;
 use super::stay::CutShort;
 use super::tunnel::Tunnel;
 use crate::listener::Peer;
+use crate::listener::authority::BadAuthority;
+use crate::listener::authority::HostPort;
 use crate::listener::authority::authority;
 use crate::listener::buckets::Inside;
 use crate::model::application::Application;
@@ -54,6 +57,10 @@ pub(super) struct Trace {
     pub(super) other_site: Option<HeaderValue>,
     /// Where it belongs in a trace.
     pub(super) traced: Option<Traced>,
+    /// The host it is for, until somebody asks.
+    named: Option<Result<HostPort, BadAuthority>>,
+    /// The id as a header's value.
+    id: HeaderValue,
 }
 
 impl Trace {
@@ -62,18 +69,19 @@ impl Trace {
         let client = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let now = Instant::now();
         let id = Uuid::now_v7();
+        let mut text = Uuid::encode_buffer();
+        let text: &str = id.simple().encode_lower(&mut text);
+        let named = authority(request);
         let traced = Traced::begin(request.headers(), id);
         Self {
             access: Access {
-                request_id: id.simple().to_string(),
+                request_id: text.to_owned(),
                 trace_id: traced.as_ref().map(Traced::trace_id).unwrap_or_default(),
                 client: client.to_string(),
-                host: authority(request)
-                    .map(|host| host.to_string())
-                    .unwrap_or_default(),
-                method: request.method().to_string(),
+                host: named.as_ref().map(HostPort::to_string).unwrap_or_default(),
+                method: request.method().as_str().to_owned(),
                 path: request.uri().path().to_owned(),
-                protocol: format!("{:?}", request.version()),
+                protocol: protocol(request.version()),
                 end: "route",
                 ..Access::default()
             },
@@ -85,7 +93,14 @@ impl Trace {
             tunnel: None,
             other_site: None,
             traced,
+            named: Some(named),
+            id: HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("")),
         }
+    }
+
+    /// The host that the request is for; asked once.
+    pub(super) fn named(&mut self) -> Result<HostPort, BadAuthority> {
+        self.named.take().unwrap_or(Err(BadAuthority::Missing))
     }
 
     /// The backend learns its place in the trace; what was no `traceparent` goes no further.
@@ -132,7 +147,7 @@ impl Trace {
     }
 
     pub(super) fn request_id(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.access.request_id).unwrap_or(HeaderValue::from_static(""))
+        self.id.clone()
     }
 
     pub(super) fn answered(&mut self, response: &Response<Body>) {
@@ -153,6 +168,14 @@ impl Trace {
             ended,
         };
         Response::from_parts(head, content.boxed_unsync())
+    }
+}
+
+const fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
     }
 }
 

@@ -74,15 +74,13 @@ impl Lines {
         Ok((lines, writer))
     }
 
-    /// Adds `record` as one line of JSON.
-    pub(super) fn add(&self, record: &impl Serialize) {
+    /// Adds what `write` writes as one line.
+    pub(super) fn add(&self, write: impl FnOnce(&mut Vec<u8>)) {
         LINE.with_borrow_mut(|line| {
             line.clear();
-            // Into memory, and of types that are JSON: cannot fail.
-            if serde_json::to_writer(&mut *line, record).is_ok() {
-                line.push(b'\n');
-                self.append(line);
-            }
+            write(line);
+            line.push(b'\n');
+            self.append(line);
         });
     }
 
@@ -155,6 +153,52 @@ impl Drop for Writer {
     }
 }
 
+/// A JSON object as it is written (RFC 8259). Names are ours, and need no escapes.
+pub(super) struct Object<'a>(&'a mut Vec<u8>);
+
+impl<'a> Object<'a> {
+    pub(super) fn begin(line: &'a mut Vec<u8>) -> Self {
+        line.push(b'{');
+        Self(line)
+    }
+
+    pub(super) fn text(&mut self, name: &'static str, value: &str) {
+        self.name(name);
+        // SECURITY: a line stays one line, whatever a client says.
+        let plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+        if value.bytes().all(plain) {
+            self.0.push(b'"');
+            self.0.extend_from_slice(value.as_bytes());
+            self.0.extend_from_slice(b"\",");
+        } else {
+            self.value(&value);
+        }
+    }
+
+    pub(super) fn number(&mut self, name: &'static str, value: u64) {
+        self.name(name);
+        self.value(&value);
+    }
+
+    pub(super) fn end(self) {
+        // Instead of the last member's comma.
+        self.0.pop();
+        self.0.push(b'}');
+    }
+
+    /// Cannot fail: into memory, and of types that are JSON.
+    fn value(&mut self, value: &impl Serialize) {
+        drop(serde_json::to_writer(&mut *self.0, value));
+        self.0.push(b',');
+    }
+
+    fn name(&mut self, name: &'static str) {
+        for part in ["\"", name, "\":"] {
+            self.0.extend_from_slice(part.as_bytes());
+        }
+    }
+}
+
 thread_local! {
     static LINE: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(1024));
     static DATE: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
@@ -199,7 +243,11 @@ mod tests {
         let threads: Vec<_> = (0..4)
             .map(|thread| {
                 let lines = Arc::clone(&lines);
-                thread::spawn(move || (0..1000).for_each(|n| lines.add(&(thread, n))))
+                thread::spawn(move || {
+                    for n in 0..1000 {
+                        lines.add(|line| write!(line, "[{thread},{n}]").unwrap());
+                    }
+                })
             })
             .collect();
         for thread in threads {
@@ -214,6 +262,29 @@ mod tests {
         for thread in 0..4 {
             let of_it = records.iter().filter(|(by, _)| *by == thread);
             assert!(of_it.map(|(_, n)| *n).eq(0..1000), "thread {thread}");
+        }
+    }
+
+    #[test]
+    fn whatever_a_client_says_stays_one_member_of_one_line() {
+        for said in [
+            "",
+            "plain",
+            "a\"b",
+            "a\\b",
+            "a\nb",
+            "a\u{0}b",
+            "\u{7f}é\u{2028}",
+        ] {
+            let mut line = Vec::new();
+            let mut object = Object::begin(&mut line);
+            object.text("said", said);
+            object.number("n", u64::MAX);
+            object.end();
+            let text = String::from_utf8(line).unwrap();
+            assert!(!text.contains('\n'), "{text}");
+            let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(read, serde_json::json!({"said": said, "n": u64::MAX}));
         }
     }
 

@@ -17,17 +17,20 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
+use tracing_subscriber::filter::FilterExt;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use lines::Lines;
+use lines::Object;
 pub use lines::Writer;
 
 /// Why logging could not begin.
@@ -107,6 +110,9 @@ pub fn start_as(filter: &str, file: Option<&Path>, format: Format) -> Result<Wri
         problem: problem.to_string(),
     })?;
     let audit = |meta: &tracing::Metadata<'_>| meta.target() == "audit";
+    // A filter without a hint has every span of every library made, only to be dropped: four fifths of a request over HTTP/2.
+    let records_only = filter_fn(audit).with_max_level_hint(LevelFilter::INFO);
+    let no_records = filter_fn(move |meta| !audit(meta)).with_max_level_hint(LevelFilter::TRACE);
     let (records, started) = match file {
         Some(path) => {
             let unusable = |source| Error::File {
@@ -123,14 +129,11 @@ pub fn start_as(filter: &str, file: Option<&Path>, format: Format) -> Result<Wri
         }
     };
     tracing_subscriber::registry()
-        .with(records.with_filter(tracing_subscriber::filter::filter_fn(audit)))
+        .with(records.with_filter(records_only))
         .with(
             json()
                 .with_writer(io::stderr)
-                .with_filter(diagnostics)
-                .with_filter(tracing_subscriber::filter::filter_fn(move |meta| {
-                    !audit(meta)
-                })),
+                .with_filter(diagnostics.and(no_records)),
         )
         .init();
     let (lines, writer) = started;
@@ -175,7 +178,7 @@ pub struct Access {
     /// The path without its query: queries carry secrets.
     pub path: String,
     /// `HTTP/1.1` or `HTTP/2.0`.
-    pub protocol: String,
+    pub protocol: &'static str,
     /// The status sent.
     pub status: u16,
     /// Bytes of the response body sent.
@@ -242,33 +245,41 @@ impl Access {
             lines.add_text(&self.combined(now));
             return;
         }
-        lines.add(&Line {
-            timestamp: lines::timestamp(now),
-            level: "INFO",
-            request_id: &self.request_id,
-            client: &self.client,
-            host: &self.host,
-            method: &self.method,
-            path: &self.path,
-            protocol: &self.protocol,
-            status: self.status,
-            bytes: self.bytes,
-            head_us: micros(self.head),
-            total_us: micros(self.total),
-            authn_us: micros(self.rooms.authn),
-            authz_us: micros(self.rooms.authz),
-            mapping_us: micros(self.rooms.mapping),
-            forward_us: micros(self.rooms.forward),
-            application: &self.application,
-            person: &self.person,
-            principal: &self.principal,
-            end: self.end,
-            why: self.why,
-            side: &self.side,
-            detail: &self.detail,
-            trace_id: &self.trace_id,
-            target: "access",
-        });
+        lines.add(|line| self.json(&lines::timestamp(now), line));
+    }
+
+    /// The members in their order. By hand: a serializer's visits to twenty-five of them cost a tenth of a request.
+    fn json(&self, timestamp: &str, line: &mut Vec<u8>) {
+        let rooms = &self.rooms;
+        let mut object = Object::begin(line);
+        object.text("timestamp", timestamp);
+        object.text("level", "INFO");
+        object.text("request_id", &self.request_id);
+        object.text("client", &self.client);
+        object.text("host", &self.host);
+        object.text("method", &self.method);
+        object.text("path", &self.path);
+        object.text("protocol", self.protocol);
+        object.number("status", self.status.into());
+        object.number("bytes", self.bytes);
+        object.number("head_us", micros(self.head));
+        object.number("total_us", micros(self.total));
+        object.number("authn_us", micros(rooms.authn));
+        object.number("authz_us", micros(rooms.authz));
+        object.number("mapping_us", micros(rooms.mapping));
+        object.number("forward_us", micros(rooms.forward));
+        object.text("application", &self.application);
+        object.text("person", &self.person);
+        object.text("principal", &self.principal);
+        object.text("end", self.end);
+        object.text("why", self.why);
+        object.text("side", &self.side);
+        object.text("detail", &self.detail);
+        if !self.trace_id.is_empty() {
+            object.text("trace_id", &self.trace_id);
+        }
+        object.text("target", "access");
+        object.end();
     }
 
     fn combined(&self, now: OffsetDateTime) -> String {
@@ -299,37 +310,6 @@ impl Access {
             "{client} - {user} [{date}] \"{method} {path} {protocol}\" {status} {bytes} \"-\" \"-\" {host} {request_id} {why}"
         )
     }
-}
-
-/// The fields of an access line, in their order.
-#[derive(Serialize)]
-struct Line<'a> {
-    timestamp: String,
-    level: &'static str,
-    request_id: &'a str,
-    client: &'a str,
-    host: &'a str,
-    method: &'a str,
-    path: &'a str,
-    protocol: &'a str,
-    status: u16,
-    bytes: u64,
-    head_us: u64,
-    total_us: u64,
-    authn_us: u64,
-    authz_us: u64,
-    mapping_us: u64,
-    forward_us: u64,
-    application: &'a str,
-    person: &'a str,
-    principal: &'a str,
-    end: &'static str,
-    why: &'static str,
-    side: &'a str,
-    detail: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    trace_id: &'a str,
-    target: &'static str,
 }
 
 fn micros(span: Duration) -> u64 {

@@ -52,18 +52,23 @@ FUZZ_FLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
     -Cllvm-args=-sanitizer-coverage-trace-compares"
 
-# Every target for FUZZ_SECONDS, always from the same seed; what it found before is kept and tried first.
+# Without FUZZ_SECONDS every machine does the same: as many inputs, from the same seed and an empty corpus.
+# With it what was found before is kept and tried first.
 fuzz() {
-    local host names name folder=$TARGET/fuzz
+    local host names name folder=$TARGET/fuzz limit=-runs=300000 corpus=$TARGET/fuzz/each-run
+    if [ -n "${FUZZ_SECONDS:-}" ]; then
+        limit=-max_total_time=$FUZZ_SECONDS corpus=$TARGET/fuzz/corpus
+    fi
+    rm -rf "$TARGET/fuzz/each-run"
     host=$(rustc -vV | sed -n 's/^host: //p')
     RUSTFLAGS=$FUZZ_FLAGS cargo build --locked --release --manifest-path tests/fuzz/Cargo.toml \
         --target "$host" --target-dir "$folder"
     names=$(sed -n 's/^path = "targets\/\(.*\)\.rs"/\1/p' tests/fuzz/Cargo.toml)
     for name in $names; do
-        mkdir -p "$folder/corpus/$name" "$folder/found"
+        mkdir -p "$corpus/$name" "$folder/found"
         echo "== $name"
-        "$folder/$host/release/$name" -seed=1 -max_total_time="${FUZZ_SECONDS:-10}" -timeout=5 -rss_limit_mb=1024 \
-            -dict=tests/fuzz/words.dict -verbosity=0 -print_final_stats=1 -artifact_prefix="$folder/found/$name-" "$folder/corpus/$name" \
+        "$folder/$host/release/$name" -seed=1 "$limit" -timeout=5 -rss_limit_mb=1024 \
+            -dict=tests/fuzz/words.dict -verbosity=0 -print_final_stats=1 -artifact_prefix="$folder/found/$name-" "$corpus/$name" \
             $([ ! -d "tests/fuzz/seeds/$name" ] || echo "tests/fuzz/seeds/$name")
     done
     echo "no target found anything"
@@ -121,7 +126,7 @@ bench() {
     say "packages, log: $LOGS/packages.log"
     tests/lab/packages.sh bench
     if [ -z "${KERBGATE_BIN:-}" ]; then
-        built="dist profile (thin LTO)"
+        built="dist profile (fat LTO)"
         step "compiling as for a release (first time: many minutes)" dist.log \
             cargo build --profile dist --bin kerbgate
     fi

@@ -134,7 +134,7 @@ async fn send(
         session: None,
         application,
         target: &target,
-        client: "192.0.2.7".parse().unwrap(),
+        client: "192.0.2.7",
         partition,
         identity: &[],
     };
@@ -445,7 +445,7 @@ async fn the_backend_gets_what_was_authorized_and_who_came() {
         session: None,
         application: &application,
         target: &target,
-        client: "192.0.2.7".parse().unwrap(),
+        client: "192.0.2.7",
         partition: Partition::Anonymous,
         identity: &[(
             HeaderName::from_static("x-user"),
