@@ -134,6 +134,8 @@ pub struct Connection {
     persistent: bool,
     /// Counts what the backend says.
     heard: Option<Heard>,
+    /// Held where the number of connections has a limit.
+    counted: Option<Arc<()>>,
 }
 
 impl Connection {
@@ -147,7 +149,15 @@ impl Connection {
             accepted: false,
             persistent: false,
             heard: None,
+            counted: None,
         }
+    }
+
+    /// The same, counted as one of its server's.
+    #[must_use]
+    pub fn counted(mut self, counted: Option<Arc<()>>) -> Self {
+        self.counted = counted;
+        self
     }
 
     /// The same, and where its bytes are counted.
@@ -312,6 +322,42 @@ impl Pool {
             reused: false,
             with_token: false,
             busy: None,
+        }
+    }
+
+    /// Whether a connection of exactly this key waits.
+    #[must_use]
+    pub fn has(&self, key: &Key) -> bool {
+        let shard = self.shard(key);
+        let slot = shard.get(&key.partition.session().copied());
+        slot.and_then(|slot| slot.waiting.get(key))
+            .is_some_and(|waiting| !waiting.is_empty())
+    }
+
+    /// Ends the connection to `backend` that waits longest, whosesoever it is, to make room for another.
+    ///
+    /// Looks through all waiting connections.
+    pub fn make_room(&self, backend: u64) {
+        let oldest = |shard: &Shard| {
+            let all = shard.values().flat_map(|slot| &slot.waiting);
+            let of_backend = all.filter(|(key, _)| key.backend == backend);
+            let waiting =
+                of_backend.filter_map(|(key, waiting)| Some((waiting.front()?.since, key)));
+            let oldest = waiting.min_by_key(|(since, _)| *since);
+            oldest.map(|(since, key)| (since, key.clone()))
+        };
+        let found = self
+            .shards
+            .iter()
+            .filter_map(|shard| oldest(&shard.lock().unwrap_or_else(PoisonError::into_inner)));
+        let Some((_, key)) = found.min_by_key(|(since, _)| *since) else {
+            return;
+        };
+        let mut shard = self.shard(&key);
+        let slot = shard.get_mut(&key.partition.session().copied());
+        let waiting = slot.and_then(|slot| slot.waiting.get_mut(&key));
+        if waiting.and_then(VecDeque::pop_front).is_some() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
