@@ -99,6 +99,8 @@ impl House {
         certificates.adopt(&first.certificates);
         let orders = Orders::default();
         orders.replace(first.acme.as_deref(), &certificates).await;
+        let published: Vec<_> = first.applications.values().cloned().collect();
+        first.pipeline.forwarder.watch(&published);
         let house = Arc::new(Self {
             pipeline: ArcSwap::new(Arc::clone(&first.pipeline)),
             ports: ArcSwap::from_pointee(first.ports.clone()),
@@ -195,7 +197,12 @@ impl House {
         self.parts.store(Arc::new(Parts::of(&next)));
         let old = self.pipeline.swap(Arc::clone(&next.pipeline));
         let published: Vec<_> = next.applications.values().cloned().collect();
-        next.pipeline.forwarder.keep_only(&published);
+        let forwarder = &next.pipeline.forwarder;
+        forwarder.keep_only(&published);
+        if !Arc::ptr_eq(&old.forwarder, forwarder) {
+            old.forwarder.rest();
+        }
+        forwarder.watch(&published);
         let mut older = locked(&self.older);
         older.retain(|one| one.strong_count() > 0);
         older.push(Arc::downgrade(&old));

@@ -43,14 +43,36 @@ pub(super) fn of_forwarder(forwarder: &Forwarder) -> Vec<Reading> {
         "Connections to backends that wait for their next request",
         count(forwarder.waiting() as u64),
     )];
-    readings.extend(forwarder.status().into_iter().map(|server| Reading {
-        name: "backend_up",
-        help: "Whether a server gets requests: it is left out for a while after it failed",
-        labels: vec![
+    for server in forwarder.status() {
+        let labels = vec![
             ("published_url", server.published_url.to_string()),
             ("backend_url", server.backend),
-        ],
-        value: yes(!server.ejected),
+        ];
+        readings.push(Reading {
+            name: "backend_up",
+            help: "Whether a server gets requests: it is left out for a while after it failed",
+            labels: labels.clone(),
+            value: yes(!server.ejected),
+        });
+        readings.extend(server.healthy.map(|healthy| Reading {
+            name: "backend_healthy",
+            help: "What a server's health checks say, where it has some",
+            labels: labels.clone(),
+            value: yes(healthy),
+        }));
+        readings.extend(server.in_flight.map(|in_flight| Reading {
+            name: "backend_requests",
+            help: "Requests that a server has now, where they are counted",
+            labels: labels.clone(),
+            value: count(in_flight as u64),
+        }));
+    }
+    let queues = forwarder.queues().into_iter();
+    readings.extend(queues.map(|(published_url, waiting)| Reading {
+        name: "backend_queue",
+        help: "Requests that wait for a server, where servers take only so many",
+        labels: vec![("published_url", published_url.to_string())],
+        value: count(waiting as u64),
     }));
     readings
 }

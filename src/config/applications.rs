@@ -3,6 +3,7 @@
 mod backend_tls;
 mod balance;
 mod cors;
+mod health;
 mod links;
 pub(super) mod maintenance;
 mod public;
@@ -87,7 +88,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
     let published = published_url(root);
     let backends = backends(root, hosts);
     let backend_tls = backend_tls::read(&root.section("backend_tls"), &backends);
-    let balance = balance::balance(&root.section("balance"));
+    let balance = balance::balance(&root.section("balance"), &backends);
     let keep_host = root.flag("keep_host", false);
     let keeps_encoded_slash = encoded_slash(root);
     let prefix = published.as_ref().map(|(_, _, prefix)| prefix.as_str());

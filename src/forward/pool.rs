@@ -28,6 +28,7 @@ use crate::model::application::SendToken;
 
 use super::balance::Busy;
 use super::body::Upload;
+use super::resend::Heard;
 
 /// Whose connections: nobody's in particular, or one session's alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -131,6 +132,10 @@ pub struct Connection {
     accepted: bool,
     /// The backend said that it takes the connection for the person from now on.
     persistent: bool,
+    /// Counts what the backend says.
+    heard: Option<Heard>,
+    /// Held where the number of connections has a limit.
+    counted: Option<Arc<()>>,
 }
 
 impl Connection {
@@ -143,7 +148,23 @@ impl Connection {
             binding: None,
             accepted: false,
             persistent: false,
+            heard: None,
+            counted: None,
         }
+    }
+
+    /// The same, counted as one of its server's.
+    #[must_use]
+    pub fn counted(mut self, counted: Option<Arc<()>>) -> Self {
+        self.counted = counted;
+        self
+    }
+
+    /// The same, and where its bytes are counted.
+    #[must_use]
+    pub fn hearing(mut self, heard: Heard) -> Self {
+        self.heard = Some(heard);
+        self
     }
 
     /// The same, over TLS with this channel binding.
@@ -195,6 +216,18 @@ impl Lease {
     #[must_use]
     pub fn binding(&self) -> Option<Arc<[u8]>> {
         self.connection.binding.clone()
+    }
+
+    /// How much the backend has said on it, if that is counted.
+    #[must_use]
+    pub const fn heard(&self) -> Option<&Heard> {
+        self.connection.heard.as_ref()
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub const fn partition(&self) -> &Partition {
+        &self.key.partition
     }
 
     /// Whether its next request needs a token to be the person's.
@@ -289,6 +322,42 @@ impl Pool {
             reused: false,
             with_token: false,
             busy: None,
+        }
+    }
+
+    /// Whether a connection of exactly this key waits.
+    #[must_use]
+    pub fn has(&self, key: &Key) -> bool {
+        let shard = self.shard(key);
+        let slot = shard.get(&key.partition.session().copied());
+        slot.and_then(|slot| slot.waiting.get(key))
+            .is_some_and(|waiting| !waiting.is_empty())
+    }
+
+    /// Ends the connection to `backend` that waits longest, whosesoever it is, to make room for another.
+    ///
+    /// Looks through all waiting connections.
+    pub fn make_room(&self, backend: u64) {
+        let oldest = |shard: &Shard| {
+            let all = shard.values().flat_map(|slot| &slot.waiting);
+            let of_backend = all.filter(|(key, _)| key.backend == backend);
+            let waiting =
+                of_backend.filter_map(|(key, waiting)| Some((waiting.front()?.since, key)));
+            let oldest = waiting.min_by_key(|(since, _)| *since);
+            oldest.map(|(since, key)| (since, key.clone()))
+        };
+        let found = self
+            .shards
+            .iter()
+            .filter_map(|shard| oldest(&shard.lock().unwrap_or_else(PoisonError::into_inner)));
+        let Some((_, key)) = found.min_by_key(|(since, _)| *since) else {
+            return;
+        };
+        let mut shard = self.shard(&key);
+        let slot = shard.get_mut(&key.partition.session().copied());
+        let waiting = slot.and_then(|slot| slot.waiting.get_mut(&key));
+        if waiting.and_then(VecDeque::pop_front).is_some() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod backend_tls;
 pub mod balance;
 pub mod cors;
+pub mod health;
 pub mod links;
 pub mod maintenance;
 pub mod public;

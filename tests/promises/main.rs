@@ -14,6 +14,9 @@
 )]
 
 mod a_form_outlives_its_session;
+mod a_full_application_lets_people_wait;
+mod a_kept_connection_may_be_gone;
+mod a_server_that_is_unwell_gets_nobody;
 mod a_sign_in_belongs_to_one_browser;
 mod a_stop_is_orderly;
 mod alone;
@@ -39,6 +42,7 @@ mod forged_identity_headers_never_arrive;
 mod groups_follow_the_token;
 mod guest_opens_intranet_in_browser;
 mod guest_opens_kerberos_app;
+mod hands;
 mod hostile_names_stay_names;
 mod http_that_could_be_read_in_two_ways_is_refused;
 mod identities_never_mix;

@@ -34,6 +34,7 @@ use crate::model::body::full;
 use crate::model::stop::Code;
 
 mod identity;
+mod limits;
 mod send;
 
 /// Requests, each with the number of the connection it came on. Numbers, not client ports: the kernel
