@@ -193,14 +193,13 @@ impl Group {
         self.eject(server, self.now());
     }
 
-    /// Notes how `server` answered. What is the client's fault says nothing about it.
-    pub fn note<T>(
-        &self,
-        server: &Server,
-        asked: &Result<(Response<T>, super::pool::Lease), Error>,
-    ) {
+    /// Notes how `server` answered, if it did. What is the client's fault says nothing about it.
+    pub fn note<T>(&self, server: &Server, asked: Result<Option<&Response<T>>, &Error>) {
         match asked {
-            Ok((response, _)) => self.answered(server, !is_gateways(response.status()), self.now()),
+            Ok(Some(response)) => {
+                self.answered(server, !is_gateways(response.status()), self.now());
+            }
+            Ok(None) => {}
             Err(Error::FirstByte { .. } | Error::Closed { .. } | Error::Protocol { .. }) => {
                 self.answered(server, false, self.now());
             }

@@ -23,6 +23,7 @@ use super::binding;
 use super::body::Upload;
 use super::error::Error;
 use super::pool::Connection;
+use super::resend::Counted;
 use crate::model::application::backend_tls::Client;
 
 /// What is read ahead for a client that does not take it, and the largest head of an answer. hyper's own
@@ -125,6 +126,7 @@ async fn http<T>(server: &Server, stream: T) -> Result<Connection, Error>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let (stream, heard) = Counted::new(stream);
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(READ_AHEAD)
         .handshake::<_, Upload>(TokioIo::new(stream))
@@ -135,5 +137,5 @@ where
         })?;
     // What ends it is told to whoever waits for its answer.
     let task = tokio::spawn(async move { drop(connection.with_upgrades().await) });
-    Ok(Connection::new(sender, task.abort_handle()))
+    Ok(Connection::new(sender, task.abort_handle()).hearing(heard))
 }

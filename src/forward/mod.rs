@@ -5,8 +5,8 @@
 //! # Why
 //!
 //! - The pool is our own: see [`pool`].
-//! - A request is sent again only when hyper gives it back unsent. A backend that took it may have acted
-//!   on it, whatever its method says.
+//! - A request is sent again only when hyper gives it back unsent, or when a kept connection ended without a
+//!   word and doing it twice does no harm: see [`resend`]. The second time is the last.
 //! - Whenever it is `send` that decides, a request with a body carries the token at once: by the time a 401
 //!   arrives the body would be gone, and to keep it back (`Expect: 100-continue`) costs a round trip or,
 //!   with servers that ignore it, a wait. A token that nobody asked for does no harm.
@@ -15,7 +15,8 @@
 //!   otherwise. `learn` believes only the backend's own word (`Persistent-Auth: true`), connection by
 //!   connection: that a request without a token was not answered 401 may as well mean that the page is
 //!   shown to anybody, and then the person would be nobody there without a sign of it.
-//! - A request without a token that hyper gives back unsent gets one before it goes on a new connection.
+//! - A request that goes on a new connection gets a token made for that one: whether it had none, for the old
+//!   connection knew the person, or had one that the backend's replay cache may know (RFC 4120 3.2.3).
 //! - A ticket is never sent over and over: a second 401 is an answer, and it is about us, not about the
 //!   visitor.
 
@@ -28,6 +29,7 @@ pub mod frames;
 pub mod headers;
 pub mod negotiate;
 pub mod pool;
+pub mod resend;
 pub mod status;
 pub mod upgrade;
 
@@ -69,6 +71,7 @@ use crate::forward::pool::Lease;
 use crate::forward::pool::Limits;
 use crate::forward::pool::Partition;
 use crate::forward::pool::Pool;
+use crate::forward::resend::Spare;
 use crate::forward::upgrade::Wish;
 use crate::listener::body::IdleBody;
 use crate::model::application::Application;
@@ -139,6 +142,23 @@ struct Reached<'a> {
     server: &'a Server,
     index: usize,
     lease: Lease,
+}
+
+/// What became of a request that was sent.
+enum Asked {
+    /// The answer has begun.
+    Answered(Response<Incoming>),
+    /// Nothing was done with it, or nothing that could not be done twice: its body, and what went wrong.
+    Again(Upload, Error),
+}
+
+impl Asked {
+    const fn answer(&self) -> Option<&Response<Incoming>> {
+        match self {
+            Self::Answered(response) => Some(response),
+            Self::Again(..) => None,
+        }
+    }
 }
 
 const SWEEP: Duration = Duration::from_secs(10);
@@ -217,37 +237,45 @@ impl Forwarder {
         };
         let has_body = !body.is_end_stream();
         let reached = self.reach(&group, &draft, &exchange).await?;
-        let (index, server) = (reached.index, reached.server);
-        let renew = credential
-            .filter(|_| has_body || send != SendToken::OnChallenge)
-            .map(|credential| (credential, index));
+        let renew = credential.filter(|_| has_body || send != SendToken::OnChallenge);
         let token = match renew {
-            Some((credential, index)) if has_body || reached.lease.wants_token(send) => {
-                Some(make(credential, index, reached.lease.binding()).await?)
+            Some(credential) if has_body || reached.lease.wants_token(send) => {
+                Some(make(credential, reached.index, reached.lease.binding()).await?)
             }
             Some(_) | None => None,
         };
         let upload = Upload::new(body).0.declare(&draft.trailers);
-        let request = draft.request(server, token, upload)?;
-        let asked = self
-            .ask(&draft, server, reached.lease, request, renew)
-            .await;
-        group.note(server, &asked);
-        let (mut response, mut lease) = asked?;
+        let request = draft.request(reached.server, token, upload)?;
+        let (mut response, mut reached) = self.ask(&draft, &group, reached, request, renew).await?;
         match credential {
-            Some(credential) if !lease.with_token && negotiate::is_asked(&response) => {
+            Some(credential) if !reached.lease.with_token && negotiate::is_asked(&response) => {
+                let Reached {
+                    server,
+                    index,
+                    mut lease,
+                } = reached;
                 lease.taint();
                 Box::pin(drain(response, lease)).await;
                 let key = key(server, &exchange.partition);
-                let next = self.connection(&draft, server, &key).await?;
-                let token = make(credential, index, next.binding()).await?;
+                let lease = self.connection(&draft, server, &key).await?;
+                let token = make(credential, index, lease.binding()).await?;
                 let empty = Upload::new(crate::model::body::empty()).0;
                 let request = draft.request(server, Some(token), empty)?;
-                let renew = Some((credential, index));
-                (response, lease) = self.ask(&draft, server, next, request, renew).await?;
+                let next = Reached {
+                    server,
+                    index,
+                    lease,
+                };
+                let renew = Some(credential);
+                (response, reached) = self.ask(&draft, &group, next, request, renew).await?;
             }
             Some(_) | None => {}
         }
+        let Reached {
+            server,
+            index,
+            mut lease,
+        } = reached;
         if negotiate::is_asked(&response) {
             lease.taint();
         }
@@ -310,46 +338,91 @@ impl Forwarder {
         Ok(lease)
     }
 
-    /// Sends once; a second time, on a new connection, only if nothing was sent.
-    async fn ask(
+    /// Sends once; a second time, on a new connection, where that does no harm.
+    async fn ask<'a>(
         &self,
         draft: &Draft<'_>,
-        server: &Server,
-        mut lease: Lease,
+        group: &'a Group,
+        mut reached: Reached<'a>,
         request: Request<Upload>,
-        renew: Option<(&Credential<'_>, usize)>,
-    ) -> Result<(Response<Incoming>, Lease), Error> {
-        let watch = request.body().watch();
-        lease.with_token = request.headers().contains_key(header::AUTHORIZATION);
-        if lease.with_token {
-            lease.taint();
-        }
-        let sending = lease.sender().try_send_request(request);
-        let mut failed = match draft.answered(server, &watch, sending).await? {
-            Ok(response) => return Ok((response, lease)),
-            Err(failed) => failed,
+        renew: Option<&Credential<'_>>,
+    ) -> Result<(Response<Incoming>, Reached<'a>), Error> {
+        let asked = draft
+            .once(reached.server, &mut reached.lease, request)
+            .await;
+        group.note(reached.server, asked.as_ref().map(Asked::answer));
+        let body = match asked? {
+            Asked::Answered(response) => return Ok((response, reached)),
+            Asked::Again(body, error) => {
+                tracing::debug!(%error, "sent once more");
+                body
+            }
         };
-        let Some(mut request) = failed.take_message() else {
-            return Err(lost(server, &watch, failed.into_error()));
-        };
-        tracing::debug!(backend = %server, "connection was closed before the request was sent");
-        let within = draft.application.limits.connect;
-        let connection = connect::connect(server, within).await?;
-        let mut lease = lease.renewed(connection);
+        let mut reached = self.renewed(draft, group, reached).await?;
         // The connection that knew the person is gone, and a token was bound to its certificate.
-        if let Some((credential, index)) = renew {
-            let token = make(credential, index, lease.binding()).await?;
-            request.headers_mut().insert(header::AUTHORIZATION, token);
-            lease.with_token = true;
+        let token = match renew {
+            Some(credential) => {
+                Some(make(credential, reached.index, reached.lease.binding()).await?)
+            }
+            None => None,
+        };
+        let request = draft.request(reached.server, token, body)?;
+        let asked = match draft
+            .once(reached.server, &mut reached.lease, request)
+            .await
+        {
+            Ok(Asked::Answered(response)) => Ok(response),
+            Ok(Asked::Again(_, error)) | Err(error) => Err(error),
+        };
+        group.note(reached.server, asked.as_ref().map(Some));
+        Ok((asked?, reached))
+    }
+
+    /// A new connection to the same server; to another one if it takes none.
+    async fn renewed<'a>(
+        &self,
+        draft: &Draft<'_>,
+        group: &'a Group,
+        reached: Reached<'a>,
+    ) -> Result<Reached<'a>, Error> {
+        let within = draft.application.limits.connect;
+        let Reached {
+            server,
+            index,
+            lease,
+        } = reached;
+        let first = match connect::connect(server, within).await {
+            Ok(connection) => {
+                let lease = lease.renewed(connection);
+                return Ok(Reached {
+                    server,
+                    index,
+                    lease,
+                });
+            }
+            Err(error) => error,
+        };
+        group.refused(server);
+        for (index, other) in group.in_turn(None) {
+            if other.id == server.id {
+                continue;
+            }
+            match connect::connect(other, within).await {
+                Ok(connection) => {
+                    let key = key(other, lease.partition());
+                    let mut lease = self.pool.lease(&key, connection);
+                    lease.busy = other.busy();
+                    let server = other;
+                    return Ok(Reached {
+                        server,
+                        index,
+                        lease,
+                    });
+                }
+                Err(_) => group.refused(other),
+            }
         }
-        if lease.with_token {
-            lease.taint();
-        }
-        let sending = lease.sender().try_send_request(request);
-        match draft.answered(server, &watch, sending).await? {
-            Ok(response) => Ok((response, lease)),
-            Err(failed) => Err(lost(server, &watch, failed.into_error())),
-        }
+        Err(first)
     }
 
     /// The servers of an application, as it is configured now.
@@ -475,6 +548,40 @@ impl<'a> Draft<'a> {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         Ok(request)
+    }
+
+    /// Sends `request` on `lease`, once.
+    async fn once(
+        &self,
+        server: &Server,
+        lease: &mut Lease,
+        request: Request<Upload>,
+    ) -> Result<Asked, Error> {
+        let watch = request.body().watch();
+        lease.with_token = request.headers().contains_key(header::AUTHORIZATION);
+        if lease.with_token {
+            lease.taint();
+        }
+        let spare = Spare::of(&request, lease);
+        let sending = lease.sender().try_send_request(request);
+        let mut failed = match self.answered(server, &watch, sending).await? {
+            Ok(response) => return Ok(Asked::Answered(response)),
+            Err(failed) => failed,
+        };
+        let unsent = failed.take_message();
+        let error = failed.into_error();
+        let again = match (unsent, spare) {
+            (Some(request), _) => Some(request.into_body()),
+            (None, Some(spare)) if spare.allows(lease, &error) => {
+                Some(Upload::new(crate::model::body::empty()).0)
+            }
+            (None, Some(_) | None) => None,
+        };
+        let error = lost(server, &watch, error);
+        match again {
+            Some(body) => Ok(Asked::Again(body, error)),
+            None => Err(error),
+        }
     }
 
     /// Waits for an answer to begin. As long as a body is being sent, its progress is what counts.

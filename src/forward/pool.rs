@@ -28,6 +28,7 @@ use crate::model::application::SendToken;
 
 use super::balance::Busy;
 use super::body::Upload;
+use super::resend::Heard;
 
 /// Whose connections: nobody's in particular, or one session's alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -131,6 +132,8 @@ pub struct Connection {
     accepted: bool,
     /// The backend said that it takes the connection for the person from now on.
     persistent: bool,
+    /// Counts what the backend says.
+    heard: Option<Heard>,
 }
 
 impl Connection {
@@ -143,7 +146,15 @@ impl Connection {
             binding: None,
             accepted: false,
             persistent: false,
+            heard: None,
         }
+    }
+
+    /// The same, and where its bytes are counted.
+    #[must_use]
+    pub fn hearing(mut self, heard: Heard) -> Self {
+        self.heard = Some(heard);
+        self
     }
 
     /// The same, over TLS with this channel binding.
@@ -195,6 +206,18 @@ impl Lease {
     #[must_use]
     pub fn binding(&self) -> Option<Arc<[u8]>> {
         self.connection.binding.clone()
+    }
+
+    /// How much the backend has said on it, if that is counted.
+    #[must_use]
+    pub const fn heard(&self) -> Option<&Heard> {
+        self.connection.heard.as_ref()
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub const fn partition(&self) -> &Partition {
+        &self.key.partition
     }
 
     /// Whether its next request needs a token to be the person's.

@@ -14,6 +14,7 @@
 )]
 
 mod a_form_outlives_its_session;
+mod a_kept_connection_may_be_gone;
 mod a_sign_in_belongs_to_one_browser;
 mod a_stop_is_orderly;
 mod alone;
