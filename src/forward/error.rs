@@ -54,8 +54,10 @@ pub enum Error {
         /// What hyper said.
         source: hyper::Error,
     },
-    /// The answer is no sound HTTP/1.
-    #[error("backend {backend} answered what is no HTTP/1: {source}")]
+    /// The answer is no sound HTTP.
+    #[error(
+        "backend {backend} answered what is no HTTP of the version that is configured: {source}"
+    )]
     Protocol {
         /// `host:port`.
         backend: String,
