@@ -255,4 +255,10 @@ fn answered_trailers(trailers: &mut http::HeaderMap) {
     for name in HOP_BY_HOP.iter().chain(&NOT_IN_TRAILERS) {
         trailers.remove(name);
     }
+    // Support reads these as the gateway's word.
+    let ours = |name: &&HeaderName| name.as_str().starts_with("kerbgate-");
+    let forged: Vec<_> = trailers.keys().filter(ours).cloned().collect();
+    for name in forged {
+        trailers.remove(name);
+    }
 }

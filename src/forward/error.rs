@@ -47,7 +47,10 @@ pub enum Error {
         within: Duration,
     },
     /// The connection ended before an answer. Not tried again: the backend may have acted on it.
-    #[error("backend {backend} closed the connection before it answered: {source}")]
+    #[error(
+        "backend {backend} closed the connection before it answered: {}",
+        whole(source)
+    )]
     Closed {
         /// `host:port`.
         backend: String,
@@ -56,7 +59,8 @@ pub enum Error {
     },
     /// The answer is no sound HTTP.
     #[error(
-        "backend {backend} answered what is no HTTP of the version that is configured: {source}"
+        "backend {backend} answered what is no HTTP of the version that is configured: {}",
+        whole(source)
     )]
     Protocol {
         /// `host:port`.
@@ -106,6 +110,18 @@ pub enum Error {
     /// What cannot happen with a checked configuration.
     #[error("application {0} has no usable backend URL")]
     Misconfigured(String),
+}
+
+/// What hyper said, and what made it say so.
+fn whole(error: &hyper::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        said.push_str(": ");
+        said.push_str(&error.to_string());
+        cause = error.source();
+    }
+    said
 }
 
 impl Error {

@@ -19,6 +19,8 @@
 //!   while calls are open. gRPC servers take no more pings than one in five minutes from whoever has nothing
 //!   to say (gRFC A8), and close the connection on the third.
 
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -60,6 +62,7 @@ use crate::model::application::backend_http::BackendHttp;
 mod again;
 
 pub use again::Kept;
+pub use again::is_nonsense;
 pub use again::unprocessed;
 pub use again::upload;
 
@@ -101,7 +104,28 @@ pub struct Http2 {
 struct Shared {
     sender: protocol::SendRequest<Upload>,
     state: Arc<State>,
+    allows: Arc<dyn Allows>,
     worker: Option<Id>,
+}
+
+/// How many requests at a time the server allows on a connection.
+trait Allows: fmt::Debug + Send + Sync {
+    /// As it said last: RFC 9113 6.5.2 lets it change its mind at any time.
+    fn streams(&self) -> usize;
+}
+
+/// Shared with the task that drives it, for it is the connection that knows.
+type Driven<T> = Mutex<protocol::Connection<T, Upload, TokioExecutor>>;
+
+impl<T> Allows for Driven<T>
+where
+    T: hyper::rt::Read + hyper::rt::Write + fmt::Debug + Send + Unpin + 'static,
+{
+    fn streams(&self) -> usize {
+        let connection = self.lock().unwrap_or_else(PoisonError::into_inner);
+        // A server that allows none for now gets one to answer: it would be waited for anyway.
+        connection.current_max_send_streams().clamp(1, STREAMS)
+    }
 }
 
 /// What is known of a connection.
@@ -109,8 +133,6 @@ struct Shared {
 struct State {
     /// Requests on it.
     streams: AtomicUsize,
-    /// How many the server allows.
-    allowed: AtomicUsize,
     /// Somebody took a place lately.
     used: AtomicBool,
     /// Takes no further requests.
@@ -161,7 +183,7 @@ impl Http2 {
         let mut connections = self.connections();
         connections.retain(|one| !one.is_over());
         let mut own = connections.iter().filter(|one| one.worker == worker);
-        own.find(|one| one.state.has_room()).map(Shared::stream)
+        own.find(|one| one.has_room()).map(Shared::stream)
     }
 
     fn connections(&self) -> MutexGuard<'_, Vec<Shared>> {
@@ -205,7 +227,7 @@ impl Http2 {
     /// RFC 9113 3.4: the preface and the settings; the server's own are not waited for.
     async fn begin<T>(&self, server: &Server, stream: T, secure: bool) -> Result<Connection, Error>
     where
-        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static,
     {
         let (sender, connection) = protocol::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -224,15 +246,16 @@ impl Http2 {
             })?;
         let state = Arc::new(State {
             streams: AtomicUsize::new(0),
-            allowed: AtomicUsize::new(STREAMS),
             used: AtomicBool::new(true),
             retired: AtomicBool::new(false),
             secure,
         });
-        tokio::spawn(drive(connection, Arc::clone(&state)));
+        let connection = Arc::new(Mutex::new(connection));
+        tokio::spawn(drive(Arc::clone(&connection), Arc::clone(&state)));
         let shared = Shared {
             sender,
             state,
+            allows: connection,
             worker: worker(),
         };
         let first = shared.stream();
@@ -283,18 +306,14 @@ fn worker() -> Option<Id> {
 }
 
 /// Lets a connection work until it ends, or has had no request for a while.
-async fn drive<T>(connection: protocol::Connection<T, Upload, TokioExecutor>, state: Arc<State>)
+async fn drive<T>(connection: Arc<Driven<T>>, state: Arc<State>)
 where
     T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
 {
-    let mut connection = Box::pin(connection);
     loop {
         let working = poll_fn(|cx| {
-            let polled = connection.as_mut().poll(cx);
-            // RFC 9113 6.5.2: the server may change it at any time.
-            let allowed = connection.current_max_send_streams().clamp(1, STREAMS);
-            state.allowed.store(allowed, Ordering::Relaxed);
-            polled
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            Pin::new(&mut *connection).poll(cx)
         });
         match tokio::time::timeout(IDLE, working).await {
             Ok(ended) => {
@@ -312,10 +331,6 @@ where
 }
 
 impl State {
-    fn has_room(&self) -> bool {
-        self.streams.load(Ordering::Relaxed) < self.allowed.load(Ordering::Relaxed)
-    }
-
     /// True when nothing is on it, and nothing was since this was last asked.
     fn is_idle(&self) -> bool {
         let used = self.used.swap(false, Ordering::Relaxed);
@@ -326,6 +341,10 @@ impl State {
 impl Shared {
     fn is_over(&self) -> bool {
         self.state.retired.load(Ordering::Relaxed) || self.sender.is_closed()
+    }
+
+    fn has_room(&self) -> bool {
+        self.state.streams.load(Ordering::Relaxed) < self.allows.streams()
     }
 
     fn stream(&self) -> Stream {

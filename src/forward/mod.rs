@@ -695,7 +695,9 @@ fn lost(server: &Server, watch: &Watch, source: hyper::Error) -> Error {
     match watch.progress() {
         Progress::Cut(cut) => Error::Body(cut),
         Progress::Gone => Error::ClientGone,
-        Progress::Sending(_) | Progress::Sent(_) if source.is_parse() => {
+        Progress::Sending(_) | Progress::Sent(_)
+            if source.is_parse() || http2::is_nonsense(&source) =>
+        {
             Error::Protocol { backend, source }
         }
         Progress::Sending(_) | Progress::Sent(_) => Error::Closed { backend, source },

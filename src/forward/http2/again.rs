@@ -89,16 +89,28 @@ pub async fn unprocessed(error: &hyper::Error, kept: Option<Kept>) -> Option<Upl
 
 /// RFC 9113 8.7: the two ways in which a server says so. A connection that ended in any other way proves nothing.
 fn is_proof(error: &hyper::Error) -> bool {
+    cause(error).is_some_and(|error| {
+        let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+        // h2 tells of a GOAWAY on streams above its last one only.
+        error.is_remote() && (refused || error.is_go_away())
+    })
+}
+
+/// True when what came is no HTTP/2: a server of HTTP/1.1, for example, that answers our preface with a 400.
+#[must_use]
+pub fn is_nonsense(error: &hyper::Error) -> bool {
+    cause(error).is_some_and(|error| error.is_library() && error.is_go_away())
+}
+
+fn cause(error: &hyper::Error) -> Option<&h2::Error> {
     let mut source = error.source();
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
-            let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
-            // h2 tells of a GOAWAY on streams above its last one only.
-            return error.is_remote() && (refused || error.is_go_away());
+            return Some(error);
         }
         source = error.source();
     }
-    false
+    None
 }
 
 impl Recording {
