@@ -289,7 +289,10 @@ async fn a_server_of_http1_is_a_clear_fault() {
     let error = tell(&forwarder(), &application, get("/w/")).await;
     let error = error.unwrap_err();
     assert!(matches!(error, Error::Protocol { .. }), "{error}");
-    assert!(error.to_string().contains("frame with invalid size"), "{error}");
+    assert!(
+        error.to_string().contains("frame with invalid size"),
+        "{error}"
+    );
 }
 
 /// Whole requests and their trailers.
