@@ -192,15 +192,6 @@ impl Http2 {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many connections there are.
-    #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
-        self.connections()
-            .iter()
-            .filter(|one| !one.is_over())
-            .count()
-    }
-
     async fn make(&self, server: &Server) -> Result<Connection, Error> {
         let stream = connect::tcp(server).await?;
         if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(DEAD)) {

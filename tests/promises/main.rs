@@ -20,6 +20,7 @@ mod a_stop_is_orderly;
 mod alone;
 mod api_clients_bring_tokens;
 mod backend_answers_are_made_ours;
+mod backends_may_speak_http2;
 mod backends_prove_who_they_are;
 mod background_requests_get_json;
 #[allow(dead_code, reason = "not every method is used by a promise yet")]

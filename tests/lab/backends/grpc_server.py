@@ -1,8 +1,8 @@
 """A gRPC server for the promises: says who it was told came, and streams in every direction.
 
-    grpc_server.py READY
+    grpc_server.py READY PORT
 
-Writes {"port": ...} into the file READY. Without a schema: messages are JSON, so that nothing is generated.
+Writes {"port": ...} into the file READY; PORT 0 = any. Without a schema: messages are JSON, so that nothing is generated.
 """
 
 import json
@@ -109,9 +109,9 @@ def main():
     handlers = {name: kind(answer, load, dump) for name, (kind, answer) in kinds.items()}
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=32))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("lab.Echo", handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    ready, wanted = sys.argv[1:]
+    port = server.add_insecure_port("127.0.0.1:" + wanted)
     server.start()
-    ready = sys.argv[1]
     with open(ready + ".new", "w") as file:
         json.dump({"port": port}, file)
     os.rename(ready + ".new", ready)
