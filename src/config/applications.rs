@@ -1,5 +1,6 @@
 //! One file an application: `apps/<id>.toml` becomes an [`Application`].
 
+mod backend_http;
 mod backend_tls;
 mod balance;
 mod cors;
@@ -105,6 +106,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
             sso(&root.section("sso"), &backends),
         )
     };
+    let backend_http = backend_http::read(root, &backends, sso.as_ref());
     let cors = cors::read(&root.section("cors"));
     let maintenance = maintenance::read(&root.section("maintenance"), prefix);
     let limits = time_and_size(&root.section("limits"));
@@ -131,6 +133,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         prefix,
         published_url,
         backends: (!backends.is_empty()).then_some(backends)?,
+        backend_http,
         backend_tls,
         balance,
         keep_host,

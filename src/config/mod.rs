@@ -306,6 +306,38 @@ mod tests {
     }
 
     #[test]
+    fn the_protocol_of_a_backend_must_be_one_that_can_work() {
+        for (file, value, wanted) in [
+            ("intranet", "http2", Some("Negotiate is bound to HTTP/1.1")),
+            ("intranet", "auto", Some("Negotiate is bound to HTTP/1.1")),
+            ("intranet", "http1", None),
+            ("wiki", "auto", Some("within TLS (ALPN)")),
+            ("wiki", "http2", None),
+            (
+                "wiki",
+                "http3",
+                Some("one of \"http1\", \"http2\", \"auto\""),
+            ),
+        ] {
+            let copy = shipped(".");
+            let path = copy.path().join(format!("apps/{file}.toml"));
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, format!("backend_http = \"{value}\"\n{text}")).unwrap();
+            let loaded = load(&copy.path().join("kerbgate.toml"));
+            let mistakes: Vec<_> = loaded.err().unwrap_or_default().into_iter().collect();
+            let told: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+            match wanted {
+                None => assert!(told.is_empty(), "{file} {value}: {told:?}"),
+                Some(wanted) => {
+                    assert_eq!(told.len(), 1, "{file} {value}: {told:?}");
+                    assert_eq!(mistakes[0].key, "backend_http");
+                    assert!(told[0].contains(wanted), "{told:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn mistakes_of_all_files_are_reported_together() {
         let copy = shipped(".");
         let boot = copy.path().join("kerbgate.toml");

@@ -27,6 +27,7 @@ use rustls_pki_types::ServerName;
 
 use crate::model::application::Application;
 use crate::model::application::Backend;
+use crate::model::application::backend_http::BackendHttp;
 use crate::model::application::backend_tls::BackendTls;
 use crate::model::application::balance::Balance;
 use crate::model::application::balance::Eject;
@@ -35,6 +36,7 @@ use crate::model::application::balance::Policy;
 use super::error::Error;
 use super::health::Checks;
 use super::health::Verdict;
+use super::http2::Http2;
 use super::queue::Queue;
 use super::queue::Slot;
 use super::share;
@@ -50,6 +52,8 @@ pub struct Server {
     pub port: u16,
     /// The name its certificate has to have, and whom to believe that; absent = plain HTTP.
     pub tls: Option<(ServerName<'static>, Arc<ClientConfig>)>,
+    /// How HTTP/2 is spoken with it; absent = HTTP/1.1 alone.
+    pub http2: Option<Http2>,
     /// Connect here instead of resolving the host.
     pub address: Option<SocketAddr>,
     /// What it is called in `Host`.
@@ -151,6 +155,8 @@ pub struct Group {
     pub balance: Balance,
     /// As configured.
     tls: BackendTls,
+    /// As configured.
+    http: BackendHttp,
     /// The same, in the same order; a URL that cannot be used is `None`.
     servers: Vec<Option<Server>>,
     /// Where servers take only so many requests at a time.
@@ -185,6 +191,7 @@ impl Group {
             backends: application.backends.clone(),
             balance: application.balance.clone(),
             tls: application.backend_tls.clone(),
+            http: application.backend_http,
             servers: application
                 .backends
                 .iter()
@@ -204,6 +211,7 @@ impl Group {
         self.backends == application.backends
             && self.balance == application.balance
             && self.tls == application.backend_tls
+            && self.http == application.backend_http
     }
 
     /// The numbers of its servers.
@@ -473,6 +481,7 @@ fn server(backend: &Backend, application: &Application, tls: &Arc<ClientConfig>)
         _ => None,
     };
     let share = application.balance.share(url);
+    let http2 = Http2::new(application.backend_http, tls.as_ref().map(|(_, tls)| tls));
     let authority = match url.port() {
         Some(port) => format!("{}:{port}", url.host_str()?),
         None => url.host_str()?.to_owned(),
@@ -482,6 +491,7 @@ fn server(backend: &Backend, application: &Application, tls: &Arc<ClientConfig>)
         host: host.to_owned(),
         port: url.port_or_known_default()?,
         tls,
+        http2,
         address: backend.address,
         authority: HeaderValue::try_from(authority).ok()?,
         base: url.path().trim_end_matches('/').to_owned(),

@@ -47,15 +47,21 @@ pub enum Error {
         within: Duration,
     },
     /// The connection ended before an answer. Not tried again: the backend may have acted on it.
-    #[error("backend {backend} closed the connection before it answered: {source}")]
+    #[error(
+        "backend {backend} closed the connection before it answered: {}",
+        whole(source)
+    )]
     Closed {
         /// `host:port`.
         backend: String,
         /// What hyper said.
         source: hyper::Error,
     },
-    /// The answer is no sound HTTP/1.
-    #[error("backend {backend} answered what is no HTTP/1: {source}")]
+    /// The answer is no sound HTTP.
+    #[error(
+        "backend {backend} answered what is no HTTP of the version that is configured: {}",
+        whole(source)
+    )]
     Protocol {
         /// `host:port`.
         backend: String,
@@ -132,6 +138,18 @@ pub enum Error {
     /// What cannot happen with a checked configuration.
     #[error("application {0} has no usable backend URL")]
     Misconfigured(String),
+}
+
+/// What hyper said, and what made it say so.
+fn whole(error: &hyper::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        said.push_str(": ");
+        said.push_str(&error.to_string());
+        cause = error.source();
+    }
+    said
 }
 
 impl Error {

@@ -204,7 +204,7 @@ impl One {
             header::USER_AGENT,
             HeaderValue::from_static("kerbgate-health"),
         );
-        let sent = connection.sender.try_send_request(request).await;
+        let sent = connection.send(request).await;
         let response = sent.map_err(|failed| failed.into_error().to_string())?;
         let status = response.status();
         let body = Limited::new(response.into_body(), LONGEST);

@@ -28,6 +28,7 @@ pub mod error;
 pub mod frames;
 pub mod headers;
 pub mod health;
+pub mod http2;
 pub mod negotiate;
 pub mod pool;
 pub mod queue;
@@ -72,6 +73,7 @@ use crate::forward::body::Watch;
 use crate::forward::connect::Trust;
 use crate::forward::error::Error;
 use crate::forward::headers::Origin;
+use crate::forward::pool::Connection;
 use crate::forward::pool::Key;
 use crate::forward::pool::Lease;
 use crate::forward::pool::Limits;
@@ -83,6 +85,7 @@ use crate::listener::body::IdleBody;
 use crate::model::application::Application;
 use crate::model::application::SendToken;
 use crate::model::application::Sso;
+use crate::model::application::backend_http::BackendHttp;
 use crate::model::body::Body;
 use crate::model::stop::Stop;
 use crate::route::target::Target;
@@ -141,6 +144,8 @@ struct Draft<'a> {
     target: &'a Target,
     /// Trailers of its body that are passed on.
     trailers: Vec<HeaderName>,
+    /// Names of identity headers, where trailers come undeclared.
+    identity: Vec<HeaderName>,
     /// It asks for a WebSocket.
     wish: Option<Wish>,
 }
@@ -288,7 +293,10 @@ impl Forwarder {
             }
             Some(_) | None => None,
         };
-        let upload = Upload::new(body).0.declare(&draft.trailers);
+        let upload = match reached.lease.stream() {
+            None => Upload::new(body).0.declare(&draft.trailers),
+            Some(_) => http2::upload(body, &draft.identity),
+        };
         let request = draft.request(reached.server, token, upload)?;
         let (mut response, mut reached) = self.ask(&draft, &group, reached, request, renew).await?;
         match credential {
@@ -351,8 +359,7 @@ impl Forwarder {
         if server.is_full() {
             self.pool.make_room(server.id);
         }
-        let within = draft.application.limits.connect;
-        let connection = connect::connect(server, within).await?;
+        let connection = draft.connected(server).await?;
         let mut lease = self.pool.lease(key, connection);
         lease.busy = busy;
         Ok(lease)
@@ -464,6 +471,10 @@ impl<'a> Draft<'a> {
         let trailers = headers::declared_trailers(&headers, &identity);
         let takes_trailers = headers::takes_trailers(&headers);
         headers::scrub(&mut headers, &identity)?;
+        let undeclared = match application.backend_http {
+            BackendHttp::Http1 => Vec::new(),
+            BackendHttp::Http2 | BackendHttp::Auto => identity.into_iter().cloned().collect(),
+        };
         if let Some(declared) = headers::trailer_header(&trailers) {
             headers.insert(header::TRAILER, declared);
         }
@@ -493,6 +504,7 @@ impl<'a> Draft<'a> {
             headers,
             application,
             target: exchange.target,
+            identity: undeclared,
             trailers,
             wish,
         })
@@ -534,12 +546,22 @@ impl<'a> Draft<'a> {
         Ok(request)
     }
 
+    /// A new connection to `server`, for this request.
+    async fn connected(&self, server: &Server) -> Result<Connection, Error> {
+        let within = self.application.limits.connect;
+        match self.wish {
+            // RFC 6455: a WebSocket begins as HTTP/1.1, whatever else the server speaks.
+            Some(_) => Box::pin(connect::http1(server, within)).await,
+            None => connect::connect(server, within).await,
+        }
+    }
+
     /// Sends `request` on `lease`, once.
     async fn once(
         &self,
         server: &Server,
         lease: &mut Lease,
-        request: Request<Upload>,
+        mut request: Request<Upload>,
     ) -> Result<Asked, Error> {
         let watch = request.body().watch();
         lease.with_token = request.headers().contains_key(header::AUTHORIZATION);
@@ -547,8 +569,10 @@ impl<'a> Draft<'a> {
             lease.taint();
         }
         let spare = Spare::of(&request, lease);
-        let sending = lease.sender().try_send_request(request);
-        let mut failed = match self.answered(server, &watch, sending).await? {
+        let kept = request.body_mut().take_kept();
+        let sending = lease.send(request);
+        let answered = self.answered(server, &watch, sending).await;
+        let mut failed = match answered.inspect_err(|_| lease.retire())? {
             Ok(response) => return Ok(Asked::Answered(response)),
             Err(failed) => failed,
         };
@@ -559,7 +583,7 @@ impl<'a> Draft<'a> {
             (None, Some(spare)) if spare.allows(lease, &error) => {
                 Some(Upload::new(crate::model::body::empty()).0)
             }
-            (None, Some(_) | None) => None,
+            (None, Some(_) | None) => http2::unprocessed(&error, kept).await,
         };
         let error = lost(server, &watch, error);
         match again {
@@ -661,7 +685,9 @@ fn lost(server: &Server, watch: &Watch, source: hyper::Error) -> Error {
     match watch.progress() {
         Progress::Cut(cut) => Error::Body(cut),
         Progress::Gone => Error::ClientGone,
-        Progress::Sending(_) | Progress::Sent(_) if source.is_parse() => {
+        Progress::Sending(_) | Progress::Sent(_)
+            if source.is_parse() || http2::is_nonsense(&source) =>
+        {
             Error::Protocol { backend, source }
         }
         Progress::Sending(_) | Progress::Sent(_) => Error::Closed { backend, source },

@@ -21,6 +21,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use futures_util::future::Either;
+use http::Request;
+use http::Response;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
 
@@ -28,6 +33,7 @@ use crate::model::application::SendToken;
 
 use super::balance::Busy;
 use super::body::Upload;
+use super::http2;
 use super::resend::Heard;
 
 /// Whose connections: nobody's in particular, or one session's alone.
@@ -118,12 +124,36 @@ struct Waiting {
     since: Instant,
 }
 
-/// A connection; ends when dropped.
+/// Where requests go in.
+#[derive(Debug)]
+enum Sender {
+    /// One after the other; the connection ends with its task.
+    Http1(SendRequest<Upload>, AbortHandle),
+    /// One, on a connection that carries others beside it.
+    Http2(http2::Stream),
+}
+
+impl Sender {
+    /// What carries others' requests too is never kept here.
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Http1(sender, _) => sender.is_closed(),
+            Self::Http2(_) => true,
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        match self {
+            Self::Http1(sender, _) => sender.is_ready(),
+            Self::Http2(_) => false,
+        }
+    }
+}
+
+/// A connection, or a place on one; ends when dropped.
 #[derive(Debug)]
 pub struct Connection {
-    /// Where requests go in.
-    pub sender: SendRequest<Upload>,
-    task: AbortHandle,
+    sender: Sender,
     /// It has carried Negotiate, or was asked for it.
     tainted: bool,
     /// Of its certificate; see [`super::binding`].
@@ -141,9 +171,17 @@ pub struct Connection {
 impl Connection {
     /// A connection driven by `task`.
     pub const fn new(sender: SendRequest<Upload>, task: AbortHandle) -> Self {
+        Self::of(Sender::Http1(sender, task))
+    }
+
+    /// A place on a connection with others.
+    pub const fn multiplexed(stream: http2::Stream) -> Self {
+        Self::of(Sender::Http2(stream))
+    }
+
+    const fn of(sender: Sender) -> Self {
         Self {
             sender,
-            task,
             tainted: false,
             binding: None,
             accepted: false,
@@ -167,6 +205,18 @@ impl Connection {
         self
     }
 
+    /// Sends a request, which comes back if nothing of it was sent.
+    pub fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>
+    {
+        match &mut self.sender {
+            Sender::Http1(sender, _) => Either::Left(sender.try_send_request(request)),
+            Sender::Http2(stream) => Either::Right(stream.send(request)),
+        }
+    }
+
     /// The same, over TLS with this channel binding.
     #[must_use]
     pub fn bound(mut self, binding: Option<Arc<[u8]>>) -> Self {
@@ -177,7 +227,10 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.task.abort();
+        match &self.sender {
+            Sender::Http1(_, task) => task.abort(),
+            Sender::Http2(_) => {}
+        }
     }
 }
 
@@ -197,9 +250,22 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Where requests go in.
-    pub const fn sender(&mut self) -> &mut SendRequest<Upload> {
-        &mut self.connection.sender
+    /// Sends a request, which comes back if nothing of it was sent.
+    pub fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>
+    {
+        self.connection.send(request)
+    }
+
+    /// The place among others' requests, where it is one.
+    #[must_use]
+    pub const fn stream(&self) -> Option<&http2::Stream> {
+        match &self.connection.sender {
+            Sender::Http1(..) => None,
+            Sender::Http2(stream) => Some(stream),
+        }
     }
 
     /// The same right on a new connection; the old one ends.
@@ -245,6 +311,13 @@ impl Lease {
     pub const fn judge(&mut self, accepted: bool, persistent: bool) {
         self.connection.accepted = accepted;
         self.connection.persistent = accepted && persistent;
+    }
+
+    /// Keeps further requests from a connection that many share: it may be dead.
+    pub fn retire(&self) {
+        if let Some(stream) = self.stream() {
+            stream.retire();
+        }
     }
 
     /// Notes that it carries, or was asked for, Negotiate.

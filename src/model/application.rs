@@ -1,5 +1,6 @@
 //! A published application: where it is, who may enter, and how it learns who came.
 
+pub mod backend_http;
 pub mod backend_tls;
 pub mod balance;
 pub mod cors;
@@ -40,6 +41,8 @@ pub struct Application {
     pub published_url: Url,
     /// The servers that answer; at least one.
     pub backends: Vec<Backend>,
+    /// Which HTTP they are spoken to in.
+    pub backend_http: backend_http::BackendHttp,
     /// What TLS with them differs in.
     pub backend_tls: backend_tls::BackendTls,
     /// How requests are spread over them.
@@ -260,6 +263,7 @@ impl Application {
             prefix: String::from("/"),
             published_url: Url::parse("https://wiki.example.com/").unwrap(),
             backends: Vec::new(),
+            backend_http: backend_http::BackendHttp::default(),
             backend_tls: backend_tls::BackendTls::default(),
             balance: balance::Balance::default(),
             keep_host: false,

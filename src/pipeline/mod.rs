@@ -7,6 +7,7 @@
 pub mod admission;
 mod exchange;
 mod form;
+mod grpc;
 mod stay;
 mod trace;
 mod tunnel;
@@ -45,6 +46,7 @@ use crate::listener::body::TimedBody;
 use crate::listener::buckets::Key;
 use crate::mapping::Mapping;
 use crate::model::application::Application;
+use crate::model::application::backend_http::BackendHttp;
 use crate::model::application::cors;
 use crate::model::application::cors::Cors;
 use crate::model::application::cors::Preflight;
@@ -107,9 +109,16 @@ impl Pipeline {
         let asks = Asks::of(request.method(), request.headers());
         let head_only = request.method() == Method::HEAD;
         let connects = request.method() == Method::CONNECT;
+        let calls = grpc::is_call(&request);
         let mut response = match self.walk(request, &mut trace).await {
             Ok(response) => response,
-            Err(stop) => self.stopped(stop, &mut trace, asks, language),
+            Err(stop) => {
+                let response = self.stopped(stop, &mut trace, asks, language);
+                match calls {
+                    true => grpc::refusal(response, &trace),
+                    false => response,
+                }
+            }
         };
         if trace.app.as_ref().is_some_and(|app| app.cors.is_some()) {
             mark_for_other_sites(response.headers_mut(), &trace);
@@ -276,7 +285,10 @@ impl Pipeline {
         };
         let (request, kept) = match form {
             Some(form) => form::resumed(head, form),
-            None => (Request::from_parts(head, bounded(content, &app)?), None),
+            None => {
+                let content = bounded(content, &app, min_rate(&head, &app))?;
+                (Request::from_parts(head, content), None)
+            }
         };
         let outbound = Outbound {
             app: &app,
@@ -534,15 +546,21 @@ fn mark_for_other_sites(headers: &mut HeaderMap, trace: &Trace) {
 }
 
 /// The request's body within the application's limits.
-fn bounded(content: Incoming, app: &Application) -> Result<Body, Stop> {
+fn bounded(content: Incoming, app: &Application, min_rate: u64) -> Result<Body, Stop> {
     if HttpBody::is_end_stream(&content) {
         return Ok(body::empty());
     }
     let limits = &app.limits;
-    let paced = IdleBody::new(content, limits.idle).at_least(limits.min_rate);
+    let paced = IdleBody::new(content, limits.idle).at_least(min_rate);
     let limited = LimitedBody::new(paced, limits.max_body)
         .map_err(|cut| Stop::deny(Code::BodyTooLarge, cut.to_string()))?;
     Ok(limited.boxed_unsync())
+}
+
+/// A call may go on as a conversation: a slow side is no attack there, and holds no more than a stream.
+fn min_rate(head: &Parts, app: &Application) -> u64 {
+    let talks = app.backend_http != BackendHttp::Http1 && grpc::is_call_head(head);
+    if talks { 0 } else { app.limits.min_rate }
 }
 
 /// An exchange that has to be over at `end`, its answer's last byte included.

@@ -22,6 +22,7 @@ mod a_stop_is_orderly;
 mod alone;
 mod api_clients_bring_tokens;
 mod backend_answers_are_made_ours;
+mod backends_may_speak_http2;
 mod backends_prove_who_they_are;
 mod background_requests_get_json;
 #[allow(dead_code, reason = "not every method is used by a promise yet")]
@@ -39,6 +40,7 @@ mod everybody_is_who_they_are;
 mod extended_protection_is_met;
 mod forged_identity_headers_never_arrive;
 mod groups_follow_the_token;
+mod grpc_works_signed_in;
 mod guest_opens_intranet_in_browser;
 mod guest_opens_kerberos_app;
 mod hands;

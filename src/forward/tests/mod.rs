@@ -33,6 +33,7 @@ use crate::model::body::empty;
 use crate::model::body::full;
 use crate::model::stop::Code;
 
+mod http2;
 mod identity;
 mod limits;
 mod send;
