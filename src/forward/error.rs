@@ -46,7 +46,7 @@ pub enum Error {
         /// The limit.
         within: Duration,
     },
-    /// The connection ended before an answer. Not tried again: the backend may have acted on it.
+    /// The connection ended before an answer, and the backend may have acted on the request: see [`super::resend`].
     #[error("backend {backend} closed the connection before it answered: {source}")]
     Closed {
         /// `host:port`.
