@@ -186,6 +186,12 @@ async fn status_deadline_and_cancellation_arrive() {
         scene.cancelled().await == 2
     })
     .await;
+    let left = scene.call("leave").await;
+    assert_eq!(left["code"], "CANCELLED", "{left}");
+    eventually("the server knows of this one too", async || {
+        scene.cancelled().await == 3
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -97,6 +97,16 @@ def cancel():
     return {"answer": first, "code": made.code().name}
 
 
+def leave():
+    """Cancelled before anything of an answer came, and without a deadline that the server could know."""
+    before = state()["answer"]["calls"]
+    made = method("unary_unary", "Wait").future({}, metadata=metadata)
+    while state()["answer"]["calls"] == before:
+        pass
+    made.cancel()
+    return {"code": made.code().name}
+
+
 def download():
     made = method("unary_stream", "Count")({"to": 1024, "size": 65536}, metadata=metadata, timeout=60)
     length = sum(len(answer["filling"]) for answer in made)
@@ -114,7 +124,10 @@ def slow():
     """Calls whose answers nobody reads, and one beside them."""
     stuck = [method("unary_stream", "Count")({"to": 1024, "size": 65536}, metadata=metadata) for _ in range(8)]
     firsts = [next(made)["at"] for made in stuck]
-    beside = say()
+    # By then every buffer on the way is full.
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        beside = say()
     for made in stuck:
         made.cancel()
     return {"firsts": firsts, "beside": beside}
