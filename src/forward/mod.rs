@@ -73,6 +73,7 @@ use crate::forward::body::Watch;
 use crate::forward::connect::Trust;
 use crate::forward::error::Error;
 use crate::forward::headers::Origin;
+use crate::forward::pool::Connection;
 use crate::forward::pool::Key;
 use crate::forward::pool::Lease;
 use crate::forward::pool::Limits;
@@ -358,12 +359,7 @@ impl Forwarder {
         if server.is_full() {
             self.pool.make_room(server.id);
         }
-        let within = draft.application.limits.connect;
-        let connection = match draft.wish {
-            // RFC 6455: a WebSocket begins as HTTP/1.1, whatever else the server speaks.
-            Some(_) => Box::pin(connect::http1(server, within)).await?,
-            None => connect::connect(server, within).await?,
-        };
+        let connection = draft.connected(server).await?;
         let mut lease = self.pool.lease(key, connection);
         lease.busy = busy;
         Ok(lease)
@@ -549,6 +545,16 @@ impl<'a> Draft<'a> {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         Ok(request)
+    }
+
+    /// A new connection to `server`, for this request.
+    async fn connected(&self, server: &Server) -> Result<Connection, Error> {
+        let within = self.application.limits.connect;
+        match self.wish {
+            // RFC 6455: a WebSocket begins as HTTP/1.1, whatever else the server speaks.
+            Some(_) => Box::pin(connect::http1(server, within)).await,
+            None => connect::connect(server, within).await,
+        }
     }
 
     /// Sends `request` on `lease`, once.

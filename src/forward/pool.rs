@@ -217,6 +217,18 @@ impl Connection {
         self
     }
 
+    /// Sends a request, which comes back if nothing of it was sent.
+    pub fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>
+    {
+        match &mut self.sender {
+            Sender::Http1(sender, _) => Either::Left(sender.try_send_request(request)),
+            Sender::Http2(stream) => Either::Right(stream.send(request)),
+        }
+    }
+
     /// The same, over TLS with this channel binding.
     #[must_use]
     pub fn bound(mut self, binding: Option<Arc<[u8]>>) -> Self {

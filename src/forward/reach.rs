@@ -18,7 +18,6 @@ use super::Reached;
 use super::balance::Busy;
 use super::balance::Group;
 use super::balance::Server;
-use super::connect;
 use super::error::Error;
 use super::key;
 use super::queue::Queue;
@@ -188,14 +187,13 @@ impl Forwarder {
         group: &'a Group,
         reached: Reached<'a>,
     ) -> Result<Reached<'a>, Error> {
-        let within = draft.application.limits.connect;
         let Reached {
             server,
             index,
             lease,
         } = reached;
         let mut tried = Tried::default();
-        match connect::connect(server, within).await {
+        match draft.connected(server).await {
             Ok(connection) => {
                 let lease = lease.renewed(connection);
                 return Ok(Reached {
@@ -240,8 +238,7 @@ impl Forwarder {
         if server.is_full() {
             self.pool.make_room(server.id);
         }
-        let within = draft.application.limits.connect;
-        let connection = connect::connect(server, within).await?;
+        let connection = draft.connected(server).await?;
         let mut lease = self.pool.lease(&key(server, lease.partition()), connection);
         lease.busy = Some(busy);
         Ok(lease)

@@ -108,3 +108,92 @@ fn servers(section: &Section<'_>, backends: &[Backend]) -> Vec<Share> {
     }
     shares
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::reader::Mistakes;
+    use crate::config::reader::Source;
+
+    fn read(text: &str) -> (Balance, String) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let mistakes = Mistakes::default();
+        let source = Source::read(file.path(), &mistakes).unwrap();
+        let table = source.parse(&mistakes);
+        let root = Section::root(&source, &table, &mistakes);
+        let backends = ["http://a/", "http://b/"].map(|url| Backend {
+            url: url.parse().unwrap(),
+            address: None,
+        });
+        let read = balance(&root.section("balance"), &backends);
+        let said = mistakes.into_sorted();
+        let said: Vec<_> = said.iter().map(ToString::to_string).collect();
+        (read, said.join("\n"))
+    }
+
+    #[test]
+    fn what_is_said_of_a_server_goes_before_what_is_said_of_all() {
+        assert_eq!(read("").0, Balance::default());
+        let (read, said) = read(
+            "[balance]\nmax_connections = 9\n[[balance.servers]]\nurl = \"http://b\"\nweight = 3\n\
+             [balance.health]\npath = \"/up?deep=1\"\nstatus = [\"204\", \"4xx\"]\n",
+        );
+        assert_eq!(said, "");
+        let [a, b] = ["http://a/", "http://b/"].map(|url| read.share(&url.parse().unwrap()));
+        assert_eq!((a.weight, a.max_connections), (1, Some(9)));
+        assert_eq!((b.weight, b.max_connections), (3, Some(9)));
+        let health = read.health.unwrap();
+        assert_eq!((health.healthy, health.unhealthy), (2, 3));
+        assert!(health.expects(http::StatusCode::UNAUTHORIZED));
+        assert!(!health.expects(http::StatusCode::OK));
+    }
+
+    #[test]
+    fn what_would_mean_nothing_is_a_mistake() {
+        for (text, problem) in [
+            (
+                "[balance.queue]\nlength = 3\n",
+                "balance.queue: means nothing without",
+            ),
+            (
+                "[[balance.servers]]\nurl = \"http://c/\"\n",
+                "\"http://c/\" is not one of",
+            ),
+            ("[[balance.servers]]\nweight = 2\n", "url: is missing"),
+            (
+                "[[balance.servers]]\nurl = \"http://a/\"\n[[balance.servers]]\nurl = \"http://a/\"\n",
+                "comes twice",
+            ),
+            (
+                "[[balance.servers]]\nurl = \"http://a/\"\nweight = 0\n",
+                "weight",
+            ),
+            (
+                "[balance.health]\ninterval = \"1s\"\n",
+                "balance.health.path: is missing",
+            ),
+            ("[balance.health]\npath = \"up\"\n", "\"up\" is not a path"),
+            ("[balance.health]\npath = \"/u p\"\n", "is not a path"),
+            (
+                "[balance.health]\npath = \"/\"\ninterval = \"1ms\"\n",
+                "interval: is shorter",
+            ),
+            (
+                "[balance.health]\npath = \"/\"\ntimeout = \"2m\"\n",
+                "timeout: is not between",
+            ),
+            (
+                "[balance.health]\npath = \"/\"\nstatus = [\"ok\"]\n",
+                "status",
+            ),
+            (
+                "[balance.health]\npath = \"/\"\nfall = 3\n",
+                "fall: is no known key",
+            ),
+        ] {
+            let (_, said) = read(text);
+            assert!(said.contains(problem), "{problem} is not in {said:?}");
+        }
+    }
+}
