@@ -263,6 +263,7 @@ fn raise(
     let applications = applications(config, before);
     let pipeline = Pipeline {
         admission: admission(config, before, &applications),
+        certificates: Arc::clone(&ground.certificates),
         routes: Routes::new(
             config.gateway.sign_in_host.clone(),
             config

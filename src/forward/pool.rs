@@ -191,18 +191,6 @@ impl Connection {
         }
     }
 
-    /// Sends a request, which comes back if nothing of it was sent.
-    pub fn send(
-        &mut self,
-        request: Request<Upload>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>
-    {
-        match &mut self.sender {
-            Sender::Http1(sender, _) => Either::Left(sender.try_send_request(request)),
-            Sender::Http2(stream) => Either::Right(stream.send(request)),
-        }
-    }
-
     /// The same, counted as one of its server's.
     #[must_use]
     pub fn counted(mut self, counted: Option<Arc<()>>) -> Self {

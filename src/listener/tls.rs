@@ -119,6 +119,25 @@ impl Certificates {
         self.ordered.load().certificate(host).is_some()
             || !candidates(&self.files.load(), host).is_empty()
     }
+
+    /// Whether a client that named `sni` in its handshake was shown what is valid for `host` too. A host that no
+    /// certificate here is for says nothing: somebody else shows one for it.
+    #[must_use]
+    pub fn serve_together(&self, sni: &str, host: &str) -> bool {
+        let (files, ordered) = (self.files.load(), self.ordered.load());
+        let of = |name: &str| {
+            let ordered = ordered.certificate(name).into_iter();
+            ordered
+                .chain(candidates(&files, name))
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        let (shown, wanted) = (of(sni), of(host));
+        wanted.is_empty()
+            || wanted
+                .iter()
+                .any(|one| shown.iter().any(|other| Arc::ptr_eq(one, other)))
+    }
 }
 
 impl ResolvesServerCert for Certificates {

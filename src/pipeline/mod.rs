@@ -44,6 +44,7 @@ use crate::listener::body::IdleBody;
 use crate::listener::body::LimitedBody;
 use crate::listener::body::TimedBody;
 use crate::listener::buckets::Key;
+use crate::listener::tls::Certificates;
 use crate::mapping::Mapping;
 use crate::model::application::Application;
 use crate::model::application::backend_http::BackendHttp;
@@ -82,6 +83,8 @@ use crate::sso::Sso;
 pub struct Pipeline {
     /// Which client it is, and whether it may come in.
     pub admission: Admission,
+    /// Whether its connection is one for the host it asks for.
+    pub certificates: Arc<Certificates>,
     /// 1
     pub routes: Routes,
     /// 2
@@ -175,7 +178,18 @@ impl Pipeline {
             Err(BadTarget::Disguised(b'/')) => self.routes.with_slashes(&named.host, &head.uri)?,
             read => read.map_err(|bad| Stop::deny(Code::TargetRefused, bad.to_string()))?,
         };
-        let app = match self.routes.find(&named.host, &target)? {
+        let found = self.routes.find(&named.host, &target)?;
+        if let Some(sni) = trace.handshake_named(&named.host)
+            && !self.certificates.serve_together(sni, &named.host)
+        {
+            // RFC 9110 15.5.20: a connection for one host, reused for another (RFC 9113 9.1.1).
+            let detail = format!(
+                "the connection is for {sni}, whose certificate is not for {}",
+                named.host
+            );
+            return Err(Stop::deny(Code::HostMismatch, detail));
+        }
+        let app = match found {
             Matched::Application(app) => app,
             Matched::Own(path) => {
                 let host = host(&named.host)?;

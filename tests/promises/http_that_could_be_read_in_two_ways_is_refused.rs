@@ -854,3 +854,51 @@ async fn a_slash_in_a_name_is_passed_on_only_where_it_was_said() {
     }
     assert_eq!(scene.wiki.requests().await, before + 2);
 }
+
+/// Browsers put requests for several hosts on one HTTP/2 connection; what decides by handshake (a client certificate, a
+/// proxy's rule for one host) must not be got around that way.
+#[tokio::test]
+async fn a_connection_serves_only_hosts_of_its_certificate() {
+    let stage = Stage::new().await;
+    let facts = &stage.lab.facts;
+    stage.append(
+        "kerbgate.toml",
+        &format!(
+            "\n[[listener.certificates]]\nchain = {:?}\nkey = {:?}\n",
+            facts.second_certificate, facts.second_key
+        ),
+    );
+    let segment = |host: &str| {
+        format!(
+            "\n[[segments]]\npublished_url = \"{}\"\nbackend_urls = [\"http://wiki.contoso.test:{}/\"]\nanonymous = [\"/echo/open/\"]\n",
+            stage.url(host, "/"),
+            facts.backends.wiki.port()
+        )
+    };
+    stage.append("apps/wiki.toml", &segment("second"));
+    // Of no certificate here: somebody in front shows one for it.
+    stage.append("apps/wiki.toml", &segment("third"));
+    let scene = Scene::new(stage).await;
+    let before = scene.wiki.requests().await;
+    let ask = async |sni: &str, host: &str| {
+        let host = scene.host(host);
+        let request =
+            format!("GET /echo/open/x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        scene.raw(sni, &[request]).await.remove(0)
+    };
+    for (sni, host, status) in [
+        ("second", "second", 200),
+        ("wiki", "second", 421),
+        ("second", "wiki", 421),
+        ("wiki", "third", 200),
+        // The same certificate: 401, for this address is open to nobody.
+        ("intranet", "wiki", 401),
+    ] {
+        let reply = ask(sni, host).await;
+        assert_eq!(reply.status, status, "{sni} {host}: {reply:?}");
+        if status == 421 {
+            assert_eq!(reply.header("kerbgate-reason"), Some("host-mismatch"));
+        }
+    }
+    assert_eq!(scene.wiki.requests().await, before + 2);
+}
