@@ -179,7 +179,13 @@ where
             backend: server.to_string(),
             source,
         })?;
+    let counted = server
+        .connections
+        .as_ref()
+        .map(|(_, alive)| Arc::clone(alive));
     // What ends it is told to whoever waits for its answer.
     let task = tokio::spawn(async move { drop(connection.with_upgrades().await) });
-    Ok(Connection::new(sender, task.abort_handle()).hearing(heard))
+    Ok(Connection::new(sender, task.abort_handle())
+        .hearing(heard)
+        .counted(counted))
 }

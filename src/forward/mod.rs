@@ -27,10 +27,14 @@ pub mod connect;
 pub mod error;
 pub mod frames;
 pub mod headers;
+pub mod health;
 pub mod http2;
 pub mod negotiate;
 pub mod pool;
+pub mod queue;
+pub mod reach;
 pub mod resend;
+pub mod share;
 pub mod status;
 pub mod upgrade;
 
@@ -56,8 +60,10 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use rustls::ClientConfig;
+use tokio::sync::Semaphore;
 use url::Url;
 
+use crate::forward::balance::Busy;
 use crate::forward::balance::Group;
 use crate::forward::balance::Server;
 use crate::forward::body::Download;
@@ -125,6 +131,8 @@ pub struct Forwarder {
     tls: Arc<ClientConfig>,
     /// By published URL: each segment of an application has servers of its own.
     groups: ArcSwap<HashMap<Url, Arc<Group>>>,
+    /// How many health checks may run at a time.
+    checks: Arc<Semaphore>,
 }
 
 /// A request on its way, before it is known which server gets it.
@@ -180,7 +188,37 @@ impl Forwarder {
             tls: connect::client_config(trust.clone(), None)?,
             trust,
             groups: ArcSwap::default(),
+            checks: Arc::new(Semaphore::new(health::AT_ONCE)),
         })
+    }
+
+    /// Begins to ask the servers of applications that want it whether they are well.
+    pub fn watch(&self, applications: &[Arc<Application>]) {
+        for application in applications {
+            if application.balance.health.is_none() {
+                continue;
+            }
+            match self.group(application) {
+                Ok(group) => {
+                    let host = application
+                        .keep_host
+                        .then(|| published_authority(application));
+                    let host = host.and_then(|host| HeaderValue::try_from(host).ok());
+                    health::begin(&group, host.as_ref(), &self.checks);
+                }
+                Err(error) => {
+                    tracing::error!(application = %application.id, %error, "no health checks");
+                }
+            }
+        }
+    }
+
+    /// Asks no server any more: another forwarder has taken over.
+    pub fn rest(&self) {
+        self.groups
+            .load()
+            .values()
+            .for_each(|group| group.checks.stop());
     }
 
     /// Ends the waiting connections of a session that has ended.
@@ -198,11 +236,17 @@ impl Forwarder {
     pub fn keep_only(&self, applications: &[Arc<Application>]) {
         let published: HashMap<_, _> = applications
             .iter()
-            .map(|app| (&app.published_url, app))
+            .map(|app| (app.configured_url(), app))
             .collect();
         self.groups.rcu(|groups| {
             let mut groups = HashMap::clone(groups);
-            groups.retain(|url, group| published.get(url).is_some_and(|app| group.is_of(app)));
+            groups.retain(|url, group| {
+                let stays = published.get(url).is_some_and(|app| group.is_of(app));
+                if !stays {
+                    group.checks.stop();
+                }
+                stays
+            });
             groups
         });
         let groups = self.groups.load();
@@ -262,9 +306,10 @@ impl Forwarder {
                     mut lease,
                 } = reached;
                 lease.taint();
+                let busy = lease.busy.take();
                 Box::pin(drain(response, lease)).await;
                 let key = key(server, &exchange.partition);
-                let lease = self.connection(&draft, server, &key).await?;
+                let lease = self.connection(&draft, server, &key, busy).await?;
                 let token = make(credential, index, lease.binding()).await?;
                 let empty = Upload::new(crate::model::body::empty()).0;
                 let request = draft.request(server, Some(token), empty)?;
@@ -299,44 +344,19 @@ impl Forwarder {
         Ok(draft.answer(response, lease, index))
     }
 
-    /// A connection to the first server in turn that takes one.
-    async fn reach<'a>(
-        &self,
-        group: &'a Group,
-        draft: &Draft<'_>,
-        exchange: &Exchange<'_>,
-    ) -> Result<Reached<'a>, Error> {
-        let mut last = Error::Misconfigured(draft.application.id.to_string());
-        for (index, server) in group.in_turn(exchange.session.as_ref()) {
-            let key = key(server, &exchange.partition);
-            match self.connection(draft, server, &key).await {
-                Ok(lease) => {
-                    return Ok(Reached {
-                        server,
-                        index,
-                        lease,
-                    });
-                }
-                // Nothing was sent: the next one may have it.
-                Err(error) => {
-                    tracing::warn!(application = %draft.application.id, %error, "backend not reached");
-                    group.refused(server);
-                    last = error;
-                }
-            }
-        }
-        Err(last)
-    }
-
     async fn connection(
         &self,
         draft: &Draft<'_>,
         server: &Server,
         key: &Key,
+        busy: Option<Busy>,
     ) -> Result<Lease, Error> {
         if let Some(mut lease) = self.pool.take(key) {
-            lease.busy = server.busy();
+            lease.busy = busy;
             return Ok(lease);
+        }
+        if server.is_full() {
+            self.pool.make_room(server.id);
         }
         let within = draft.application.limits.connect;
         let connection = match draft.wish {
@@ -345,7 +365,7 @@ impl Forwarder {
             None => connect::connect(server, within).await?,
         };
         let mut lease = self.pool.lease(key, connection);
-        lease.busy = server.busy();
+        lease.busy = busy;
         Ok(lease)
     }
 
@@ -369,7 +389,8 @@ impl Forwarder {
                 body
             }
         };
-        let mut reached = self.renewed(draft, group, reached).await?;
+        // Boxed, as what is rare: it would lie in every request's future.
+        let mut reached = Box::pin(self.renewed(draft, group, reached)).await?;
         // The connection that knew the person is gone, and a token was bound to its certificate.
         let token = match renew {
             Some(credential) => {
@@ -389,57 +410,11 @@ impl Forwarder {
         Ok((asked?, reached))
     }
 
-    /// A new connection to the same server; to another one if it takes none.
-    async fn renewed<'a>(
-        &self,
-        draft: &Draft<'_>,
-        group: &'a Group,
-        reached: Reached<'a>,
-    ) -> Result<Reached<'a>, Error> {
-        let within = draft.application.limits.connect;
-        let Reached {
-            server,
-            index,
-            lease,
-        } = reached;
-        let first = match connect::connect(server, within).await {
-            Ok(connection) => {
-                let lease = lease.renewed(connection);
-                return Ok(Reached {
-                    server,
-                    index,
-                    lease,
-                });
-            }
-            Err(error) => error,
-        };
-        group.refused(server);
-        for (index, other) in group.in_turn(None) {
-            if other.id == server.id {
-                continue;
-            }
-            match connect::connect(other, within).await {
-                Ok(connection) => {
-                    let key = key(other, lease.partition());
-                    let mut lease = self.pool.lease(&key, connection);
-                    lease.busy = other.busy();
-                    let server = other;
-                    return Ok(Reached {
-                        server,
-                        index,
-                        lease,
-                    });
-                }
-                Err(_) => group.refused(other),
-            }
-        }
-        Err(first)
-    }
-
     /// The servers of an application, as it is configured now.
     fn group(&self, application: &Application) -> Result<Arc<Group>, Error> {
         let known = self.groups.load();
-        if let Some(group) = known.get(&application.published_url)
+        // One group for all hosts of a wildcard: the servers are the same.
+        if let Some(group) = known.get(application.configured_url())
             && group.is_of(application)
         {
             return Ok(Arc::clone(group));
@@ -447,10 +422,20 @@ impl Forwarder {
         let group = Arc::new(Group::new(application, &self.tls(application)?));
         self.groups.rcu(|groups| {
             let mut groups = HashMap::clone(groups);
-            groups.insert(application.published_url.clone(), Arc::clone(&group));
+            let place = groups.entry(application.configured_url().clone());
+            // Two requests may come to this at a time; what one of them counts, the other must see.
+            let kept = place.or_insert_with(|| Arc::clone(&group));
+            if !kept.is_of(application) {
+                *kept = Arc::clone(&group);
+            }
             groups
         });
-        Ok(group)
+        let known = self.groups.load();
+        let known = known.get(application.configured_url());
+        Ok(known
+            .filter(|known| known.is_of(application))
+            .cloned()
+            .unwrap_or(group))
     }
 
     /// TLS as the application wants it: the common settings where it says nothing.

@@ -164,6 +164,8 @@ pub struct Connection {
     persistent: bool,
     /// Counts what the backend says.
     heard: Option<Heard>,
+    /// Held where the number of connections has a limit.
+    counted: Option<Arc<()>>,
 }
 
 impl Connection {
@@ -177,6 +179,18 @@ impl Connection {
         Self::of(Sender::Http2(stream))
     }
 
+    /// Sends a request, which comes back if nothing of it was sent.
+    pub fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>
+    {
+        match &mut self.sender {
+            Sender::Http1(sender, _) => Either::Left(sender.try_send_request(request)),
+            Sender::Http2(stream) => Either::Right(stream.send(request)),
+        }
+    }
+
     const fn of(sender: Sender) -> Self {
         Self {
             sender,
@@ -185,7 +199,15 @@ impl Connection {
             accepted: false,
             persistent: false,
             heard: None,
+            counted: None,
         }
+    }
+
+    /// The same, counted as one of its server's.
+    #[must_use]
+    pub fn counted(mut self, counted: Option<Arc<()>>) -> Self {
+        self.counted = counted;
+        self
     }
 
     /// The same, and where its bytes are counted.
@@ -234,10 +256,7 @@ impl Lease {
         request: Request<Upload>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>
     {
-        match &mut self.connection.sender {
-            Sender::Http1(sender, _) => Either::Left(sender.try_send_request(request)),
-            Sender::Http2(stream) => Either::Right(stream.send(request)),
-        }
+        self.connection.send(request)
     }
 
     /// The place among others' requests, where it is one.
@@ -376,6 +395,42 @@ impl Pool {
             reused: false,
             with_token: false,
             busy: None,
+        }
+    }
+
+    /// Whether a connection of exactly this key waits.
+    #[must_use]
+    pub fn has(&self, key: &Key) -> bool {
+        let shard = self.shard(key);
+        let slot = shard.get(&key.partition.session().copied());
+        slot.and_then(|slot| slot.waiting.get(key))
+            .is_some_and(|waiting| !waiting.is_empty())
+    }
+
+    /// Ends the connection to `backend` that waits longest, whosesoever it is, to make room for another.
+    ///
+    /// Looks through all waiting connections.
+    pub fn make_room(&self, backend: u64) {
+        let oldest = |shard: &Shard| {
+            let all = shard.values().flat_map(|slot| &slot.waiting);
+            let of_backend = all.filter(|(key, _)| key.backend == backend);
+            let waiting =
+                of_backend.filter_map(|(key, waiting)| Some((waiting.front()?.since, key)));
+            let oldest = waiting.min_by_key(|(since, _)| *since);
+            oldest.map(|(since, key)| (since, key.clone()))
+        };
+        let found = self
+            .shards
+            .iter()
+            .filter_map(|shard| oldest(&shard.lock().unwrap_or_else(PoisonError::into_inner)));
+        let Some((_, key)) = found.min_by_key(|(since, _)| *since) else {
+            return;
+        };
+        let mut shard = self.shard(&key);
+        let slot = shard.get_mut(&key.partition.session().copied());
+        let waiting = slot.and_then(|slot| slot.waiting.get_mut(&key));
+        if waiting.and_then(VecDeque::pop_front).is_some() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Patience {
     pub headers: Duration,
     /// Without any request.
     pub idle: Duration,
+    /// Without any request until the connection's buffers are given back.
+    pub quiet: Duration,
     /// For a client that takes nothing of what we write.
     pub write: Duration,
 }
@@ -38,6 +40,8 @@ pub struct Patience {
 /// Why a connection is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
+    /// Nothing to do, and nothing under way: it needs no buffers meanwhile.
+    Quiet,
     /// Nothing to do for too long.
     Idle,
     /// A head that does not end.
@@ -55,6 +59,8 @@ pub struct Activity {
     busy: AtomicUsize,
     quiet_since: AtomicU64,
     head_since: AtomicU64,
+    /// Between two requests, as far as was read.
+    between: AtomicBool,
     blocked_since: AtomicU64,
     /// Milliseconds blocked that no written byte has earned back.
     blocked_before: AtomicU64,
@@ -77,6 +83,7 @@ impl Activity {
             busy: AtomicUsize::new(0),
             quiet_since: AtomicU64::new(1),
             head_since: AtomicU64::new(0),
+            between: AtomicBool::new(true),
             blocked_since: AtomicU64::new(0),
             blocked_before: AtomicU64::new(0),
             held: AtomicUsize::new(0),
@@ -98,9 +105,10 @@ impl Activity {
         let _: Result<(), _> = self.refused.set(why);
     }
 
-    /// Whether a head has begun and not ended.
-    pub fn head(&self, within: bool) {
-        self.note(&self.head_since, within);
+    /// Whether a head has begun and not ended, or whether a request has ended and none has begun.
+    pub fn read(&self, within_head: bool, between: bool) {
+        self.note(&self.head_since, within_head);
+        self.between.store(between, Ordering::Relaxed);
     }
 
     /// The client takes nothing of what we write.
@@ -176,6 +184,12 @@ impl Activity {
         if head != 0 {
             // A head that arrived behind a request being served could not be read before.
             return (at(head.max(quiet), patience.headers), Overdue::SlowHead);
+        }
+        if patience.quiet < patience.idle
+            && !self.is_unused()
+            && self.between.load(Ordering::Relaxed)
+        {
+            return (at(quiet, patience.quiet), Overdue::Quiet);
         }
         (at(quiet, patience.idle), Overdue::Idle)
     }

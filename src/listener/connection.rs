@@ -32,6 +32,7 @@ use super::Settings;
 use super::activity::Activity;
 use super::activity::BusyBody;
 use super::activity::Overdue;
+use super::activity::Patience;
 use super::framing::Refusal;
 use super::guard::Guard;
 use super::switch::Handover;
@@ -79,19 +80,40 @@ where
     let seen = peer.clone();
     let activity = Activity::new();
     let handover = Handover::default();
-    let io = TokioIo::new(Guard::http1(io, settings.max_head, Arc::clone(&activity)));
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // Ours tells idle from slow: see `activity`.
-        .header_read_timeout(None)
-        // Behind our own bound, which answers with a reason.
-        .max_buf_size(settings.max_head.saturating_add(HYPERS_OWN))
-        .max_header_size(settings.max_head.saturating_add(HYPERS_OWN))
-        .serve_connection(
-            io,
-            service_fn(with_peer(peer, &activity, &handover, &ends, service)),
-        );
-    let ended = watch(Pin::new(&mut connection), &activity, settings, ends.clone()).await;
+    let mut io = Guard::http1(io, settings.max_head, Arc::clone(&activity));
+    let service = with_peer(peer, &activity, &handover, &ends, service);
+    let patience = Patience {
+        quiet: settings.quiet,
+        ..settings.patience()
+    };
+    let (ended, connection) = loop {
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // Ours tells idle from slow: see `activity`.
+            .header_read_timeout(None)
+            // Behind our own bound, which answers with a reason.
+            .max_buf_size(settings.max_head.saturating_add(HYPERS_OWN))
+            .max_header_size(settings.max_head.saturating_add(HYPERS_OWN))
+            .serve_connection(TokioIo::new(io), service_fn(&service));
+        let ended = watch(
+            Pin::new(&mut connection),
+            &activity,
+            patience,
+            settings,
+            ends.clone(),
+        )
+        .await;
+        if ended != Ended::Overdue(Overdue::Quiet) {
+            break (ended, connection);
+        }
+        let parts = connection.into_parts();
+        io = parts.io.into_inner();
+        // RFC 9112 2.2: empty lines between two requests mean nothing. There is nothing else, or it was not quiet.
+        let meant = |byte: &u8| !matches!(byte, b'\r' | b'\n');
+        if parts.read_buf.iter().any(meant) || !next(&mut io, &activity, settings, &ends).await {
+            return;
+        }
+    };
     if ended == Ended::ByItself && activity.is_switched() {
         let parts = connection.into_parts();
         let io = Box::new(parts.io.into_inner());
@@ -104,13 +126,40 @@ where
             format!("the head did not end within {:?}", settings.headers),
         ),
         Ended::Overdue(Overdue::Refused(why)) => (code_of(why), why.to_string()),
-        Ended::ByItself | Ended::Overdue(Overdue::Idle | Overdue::SlowReader) | Ended::Cut => {
-            return;
-        }
+        Ended::ByItself
+        | Ended::Overdue(Overdue::Idle | Overdue::Quiet | Overdue::SlowReader)
+        | Ended::Cut => return,
     };
     let answer = turned_away::http1(&settings.lines, &seen, code, detail);
     // Boxed: thousands of idle connections would keep its room.
     Box::pin(farewell(connection.into_parts().io.into_inner(), &answer)).await;
+}
+
+/// Waits for the next request of a quiet connection; false once there will be none, and the client was told.
+///
+/// An idle connection of hyper's holds two buffers of 8 KiB, as much as everything else about it.
+async fn next<T: AsyncRead + AsyncWrite + Unpin>(
+    io: &mut Guard<T>,
+    activity: &Activity,
+    settings: &Settings,
+    ends: &Ends,
+) -> bool {
+    let (until, _) = activity.deadline(settings.patience());
+    let comes = tokio::select! {
+        biased;
+        comes = io.next() => comes.unwrap_or(false),
+        () = ends.stop.cancelled() => false,
+        () = tokio::time::sleep_until(until.into()) => false,
+    };
+    if !comes {
+        // Whether the client hears it does not matter, but for long it must not take.
+        let told = tokio::time::timeout(GOODBYE, io.shutdown());
+        tokio::select! {
+            _ = told => {}
+            () = ends.cut.cancelled() => {}
+        }
+    }
+    comes
 }
 
 const fn code_of(why: Refusal) -> Code {
@@ -179,7 +228,9 @@ where
                 service_fn(with_peer(peer, &activity, &handover, &ends, service)),
             ),
     );
-    watch(connection.as_mut(), &activity, settings, ends.clone()).await;
+    let patience = settings.patience();
+    let ends = ends.clone();
+    watch(connection.as_mut(), &activity, patience, settings, ends).await;
 }
 
 /// What every request of a connection has in common.
@@ -270,10 +321,10 @@ where
 async fn watch<C: Connection>(
     mut connection: Pin<&mut C>,
     activity: &Activity,
+    patience: Patience,
     settings: &Settings,
     ends: Ends,
 ) -> Ended {
-    let patience = settings.patience();
     let timer = tokio::time::sleep_until(activity.deadline(patience).0.into());
     tokio::pin!(timer);
     let mut leaving: Option<Instant> = None;
@@ -312,7 +363,8 @@ async fn watch<C: Connection>(
             }
             why = overdue => {
                 tracing::debug!(?why, "connection overdue");
-                if why != Overdue::Idle || (leaving.is_some() && !awaited) {
+                let idle = matches!(why, Overdue::Idle | Overdue::Quiet);
+                if why == Overdue::Quiet && leaving.is_none() || !idle || (leaving.is_some() && !awaited) {
                     return Ended::Overdue(why);
                 }
                 awaited = false;

@@ -126,6 +126,11 @@ impl Framing {
         }
     }
 
+    /// True when everything that began has ended.
+    pub fn is_between(&self) -> bool {
+        matches!(self.state, State::Start) && self.line.is_empty()
+    }
+
     /// True when what is refused now belongs to a request's head.
     #[must_use]
     pub const fn at_head(&self) -> bool {

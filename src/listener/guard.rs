@@ -14,7 +14,9 @@ use std::task::Context;
 use std::task::Poll;
 
 use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
+use tokio::io::AsyncWriteExt;
 use tokio::io::ReadBuf;
 
 use super::activity::Activity;
@@ -38,6 +40,8 @@ pub struct Guard<T> {
     inner: T,
     reading: Reading,
     activity: Arc<Activity>,
+    /// Read while nobody was there to parse it.
+    ahead: Option<u8>,
 }
 
 impl<T> Guard<T> {
@@ -53,6 +57,7 @@ impl<T> Guard<T> {
             inner,
             reading: Reading::Inspected(framing),
             activity,
+            ahead: None,
         }
     }
 
@@ -62,7 +67,21 @@ impl<T> Guard<T> {
             inner,
             reading: Reading::Plain,
             activity,
+            ahead: None,
         }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
+    /// Waits for the next request without a buffer to read it into; false when none comes.
+    pub async fn next(&mut self) -> io::Result<bool> {
+        self.inner.flush().await?;
+        let mut first = [0];
+        if self.inner.read(&mut first).await? == 0 {
+            return Ok(false);
+        }
+        self.ahead = Some(first[0]);
+        Ok(true)
     }
 }
 
@@ -97,7 +116,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        let ahead = this.ahead.take();
+        if let Some(byte) = ahead {
+            buf.put_slice(&[byte]);
+        }
+        let read = Pin::new(&mut this.inner).poll_read(cx, buf);
+        if read.is_ready() || ahead.is_none() {
+            std::task::ready!(read)?;
+        }
         let Reading::Inspected(framing) = &mut this.reading else {
             return Poll::Ready(Ok(()));
         };
@@ -108,7 +134,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
         }
         let arrived = buf.filled().get(before..).unwrap_or_default();
         match framing.inspect(arrived) {
-            Ok(()) => this.activity.head(framing.within_head()),
+            Ok(()) => this
+                .activity
+                .read(framing.within_head(), framing.is_between()),
             // Within a head nothing waits for what follows: the parser is left waiting, and the connection's
             // task answers with the reason once the requests before are done.
             Err(refused) if framing.at_head() => {

@@ -17,6 +17,7 @@ pub mod connection;
 pub mod forwarded;
 pub mod framing;
 pub mod guard;
+pub mod ordered;
 pub mod proxy_header;
 pub mod redirect;
 pub mod switch;
@@ -91,6 +92,8 @@ pub struct Settings {
     pub headers: Duration,
     /// How long an idle connection is kept.
     pub idle: Duration,
+    /// After so long without a request a connection gives its buffers back until the next one.
+    pub quiet: Duration,
     /// How long a client may take nothing of an answer.
     pub write: Duration,
     /// Largest request head in bytes.
@@ -111,6 +114,7 @@ impl Default for Settings {
             handshake: Duration::from_secs(10),
             headers: Duration::from_secs(15),
             idle: Duration::from_secs(120),
+            quiet: Duration::from_millis(500),
             write: Duration::from_secs(60),
             max_head: 65_536,
             max_streams: 200,
@@ -141,6 +145,7 @@ impl Settings {
         Patience {
             headers: self.headers,
             idle: self.idle,
+            quiet: Duration::MAX,
             write: self.write,
         }
     }
@@ -341,6 +346,10 @@ async fn secure<S, F>(
         },
     };
     let (_, session) = stream.get_ref();
+    // SECURITY: RFC 8737 3: after the proof the connection ends; no byte of it is ever read as a request.
+    if session.alpn_protocol() == Some(ordered::ACME_TLS) {
+        return;
+    }
     let http2 = session.alpn_protocol() == Some(b"h2");
     let peer = Peer {
         tls_version: session

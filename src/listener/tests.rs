@@ -96,9 +96,29 @@ fn statuses(answer: &str) -> Vec<&str> {
 
 const GOOD: &str = "GET /good HTTP/1.1\r\nHost: a\r\n\r\n";
 
+/// The pause after which a connection gives its buffers back is what is tested; it is counted in milliseconds.
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
+}
+
+/// Every pause is one in which the connection gives its buffers back.
+fn quiet_at_once() -> Settings {
+    Settings {
+        quiet: Duration::ZERO,
+        ..Settings::default()
+    }
+}
+
 #[tokio::test]
 async fn ambiguous_requests_get_400_and_reach_nobody() {
-    let server = server(Settings::default(), None).await;
+    for settings in [Settings::default(), quiet_at_once()] {
+        refuse_what_is_ambiguous(settings).await;
+    }
+}
+
+async fn refuse_what_is_ambiguous(settings: Settings) {
+    let quiet = settings.quiet.is_zero();
+    let server = server(settings, None).await;
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
     for head in [
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -127,6 +147,9 @@ async fn ambiguous_requests_get_400_and_reach_nobody() {
         let (one, two) = head.split_at(head.len() / 2);
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(GOOD.as_bytes()).await.unwrap();
+        if quiet {
+            pause().await;
+        }
         stream.write_all(one.as_bytes()).await.unwrap();
         tokio::task::yield_now().await;
         // It may have closed already.
@@ -219,6 +242,92 @@ async fn slow_heads_and_idle_connections_end() {
         statuses(&talk(&server, slow_second.as_bytes()).await),
         ["200", "408"]
     );
+}
+
+#[tokio::test]
+async fn a_quiet_connection_goes_on_where_it_stopped() {
+    let (server, client) = tls_server(quiet_at_once()).await;
+    let mut stream = connect(&server, &client, "a.example", &["http/1.1"])
+        .await
+        .unwrap();
+    // RFC 9112 2.2: empty lines before a request line are skipped; here they end a pause and begin the next.
+    for request in [
+        GOOD.to_owned(),
+        format!("\r\n{GOOD}"),
+        format!("\r\n\r\n{GOOD}"),
+        GOOD.repeat(2),
+    ] {
+        let wanted = server.seen().len() + request.matches("GET").count();
+        pause().await;
+        for byte in request.as_bytes() {
+            stream.write_all(&[*byte]).await.unwrap();
+            stream.flush().await.unwrap();
+            if *byte == b'\r' || *byte == b'\n' {
+                pause().await;
+            }
+        }
+        while server.seen().len() < wanted {
+            let mut part = [0; 4096];
+            assert_ne!(stream.read(&mut part).await.unwrap(), 0);
+        }
+    }
+    let body = format!(
+        "POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{GOOD}",
+        GOOD.len()
+    );
+    let last = "GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let (one, two) = body.split_at(body.len() - GOOD.len() - 4);
+    for part in [one, two] {
+        pause().await;
+        stream.write_all(part.as_bytes()).await.unwrap();
+    }
+    pause().await;
+    stream.write_all(last.as_bytes()).await.unwrap();
+    let answers = read_to_end(&mut stream).await;
+    assert!(
+        answers.ends_with("http2=false Some(\"TLSv1_3\") Some(\"a.example\")"),
+        "{answers}"
+    );
+    let seen = server.seen();
+    assert_eq!(seen.len(), 7, "{seen:?}");
+    assert!(seen[5].starts_with("POST /body GET /good"), "{seen:?}");
+    assert_eq!(seen[6], "GET /last ");
+}
+
+#[tokio::test]
+async fn a_quiet_connection_ends_like_any_other() {
+    let idle = Settings {
+        idle: Duration::from_millis(80),
+        ..quiet_at_once()
+    };
+    let server_of_idle = server(idle, None).await;
+    let answer = talk(&server_of_idle, GOOD.as_bytes()).await;
+    assert_eq!(statuses(&answer), ["200"]);
+    let slow = Settings {
+        headers: Duration::from_millis(80),
+        ..quiet_at_once()
+    };
+    let server = server(slow, None).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(GOOD.as_bytes()).await.unwrap();
+    let mut part = [0; 4096];
+    assert_ne!(stream.read(&mut part).await.unwrap(), 0);
+    pause().await;
+    stream.write_all(b"G").await.unwrap();
+    assert_eq!(statuses(&read_to_end(&mut stream).await), ["408"]);
+}
+
+#[tokio::test]
+async fn a_stop_ends_quiet_connections_at_once() {
+    let server = server(quiet_at_once(), None).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(GOOD.as_bytes()).await.unwrap();
+    let mut part = [0; 4096];
+    assert_ne!(stream.read(&mut part).await.unwrap(), 0);
+    pause().await;
+    server.stop.cancel();
+    assert_eq!(read_to_end(&mut stream).await, "");
+    server.running.await.unwrap();
 }
 
 #[tokio::test]

@@ -242,6 +242,8 @@ codes! {
     BackendUnreachable "backend-unreachable" BAD_GATEWAY, "the backend refuses or drops connections";
     BackendTls "backend-tls" BAD_GATEWAY, "the backend's certificate does not verify: name, authority or date";
     BackendTimeout "backend-timeout" GATEWAY_TIMEOUT, "the backend did not begin to answer in time";
+    BackendQueueFull "backend-queue-full" SERVICE_UNAVAILABLE, "every server has its `max_connections`, and `[balance.queue] length` requests wait: the servers are slow, or too few";
+    BackendQueueTimeout "backend-queue-timeout" SERVICE_UNAVAILABLE, "every server had its `max_connections` for as long as `[balance.queue] timeout`: the servers are slow, or too few";
     BackendProtocol "backend-protocol" BAD_GATEWAY, "the backend's answer is no sound HTTP";
     TicketRefused "ticket-refused" BAD_GATEWAY, "the backend answered 401 to the ticket: SPN on the wrong account, old keytab, kernel-mode authentication, clock";
     Internal "internal-error" INTERNAL_SERVER_ERROR, "a defect in Kerbgate; the log has the details";

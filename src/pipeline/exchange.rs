@@ -68,6 +68,17 @@ pub(super) async fn send<'a>(
             .await?;
         return Ok(answer.response);
     };
+    // Boxed: a request without tickets need not carry the room for them.
+    Box::pin(send_as(forwarder, request, outbound, credential, negotiate)).await
+}
+
+async fn send_as<'a>(
+    forwarder: &Forwarder,
+    request: Request<Body>,
+    outbound: Outbound<'a>,
+    credential: &'a BackendCredential,
+    negotiate: &Negotiate,
+) -> Result<Response<Body>, Stop> {
     // SECURITY: a ticket on a connection that belongs to nobody would sign the next visitor in.
     if outbound.session.is_none() {
         let detail = "a ticket for a request without a session";
@@ -76,7 +87,7 @@ pub(super) async fn send<'a>(
     // Only a request without a body can be sent a second time.
     let again = request.body().is_end_stream().then(|| copy_head(&request));
     let sending = negotiated(forwarder, request, outbound, credential, negotiate);
-    let (sent, issued) = Box::pin(sending).await;
+    let (sent, issued) = sending.await;
     let refused = matches!(&sent, Err(Error::TicketRefused { .. }));
     if !refused {
         return conclude(sent?, issued, negotiate).await;
@@ -88,7 +99,7 @@ pub(super) async fn send<'a>(
     };
     // The held ticket was for a key that the backend no longer has. One fresh ticket, one more try.
     let sending = negotiated(forwarder, again, outbound, credential, negotiate);
-    let (sent, issued) = Box::pin(sending).await;
+    let (sent, issued) = sending.await;
     if matches!(&sent, Err(Error::TicketRefused { .. })) {
         forget(negotiate, issued.as_ref()).await;
         return Err(told(sent, negotiate));

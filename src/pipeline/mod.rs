@@ -73,6 +73,7 @@ use crate::route::Entrance;
 use crate::route::Matched;
 use crate::route::OWN_PREFIX;
 use crate::route::Routes;
+use crate::route::target::BadTarget;
 use crate::route::target::Target;
 use crate::sso::BackendCredential;
 use crate::sso::Sso;
@@ -170,8 +171,10 @@ impl Pipeline {
         let named = trace.named();
         let named = named.map_err(|bad| Stop::deny(Code::HostMismatch, bad.to_string()))?;
         let (mut head, content) = request.into_parts();
-        let target = Target::parse(&head.uri)
-            .map_err(|bad| Stop::deny(Code::TargetRefused, bad.to_string()))?;
+        let target = match Target::parse(&head.uri) {
+            Err(BadTarget::Disguised(b'/')) => self.routes.with_slashes(&named.host, &head.uri)?,
+            read => read.map_err(|bad| Stop::deny(Code::TargetRefused, bad.to_string()))?,
+        };
         let app = match self.routes.find(&named.host, &target)? {
             Matched::Application(app) => app,
             Matched::Own(path) => {
@@ -308,9 +311,14 @@ impl Pipeline {
         };
 
         trace.enter("rewrite");
-        rewrite::response(response.headers_mut(), &app, &self.links);
+        // One host of a wildcard: its own links alone are known.
+        let links = match app.pattern {
+            None => Arc::clone(&self.links),
+            Some(_) => Arc::new(Links::new([&*app])),
+        };
+        rewrite::response(response.headers_mut(), &app, &links);
         if app.links.any() {
-            let (application, links) = (Arc::clone(&app), Arc::clone(&self.links));
+            let application = Arc::clone(&app);
             let guide = rewrite::body::Guide { application, links };
             response = rewrite::body::translate(response, &guide);
         }

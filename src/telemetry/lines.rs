@@ -244,8 +244,9 @@ mod tests {
             .map(|thread| {
                 let lines = Arc::clone(&lines);
                 thread::spawn(move || {
-                    (0..1000)
-                        .for_each(|n| lines.add(|line| write!(line, "[{thread},{n}]").unwrap()))
+                    for n in 0..1000 {
+                        lines.add(|line| write!(line, "[{thread},{n}]").unwrap());
+                    }
                 })
             })
             .collect();

@@ -126,7 +126,7 @@ bench() {
     say "packages, log: $LOGS/packages.log"
     tests/lab/packages.sh bench
     if [ -z "${KERBGATE_BIN:-}" ]; then
-        built="dist profile (thin LTO)"
+        built="dist profile (fat LTO)"
         step "compiling as for a release (first time: many minutes)" dist.log \
             cargo build --profile dist --bin kerbgate
     fi

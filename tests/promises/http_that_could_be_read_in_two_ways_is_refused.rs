@@ -808,3 +808,49 @@ async fn many_streams_at_once_are_bounded() {
     let arrived = scene.wiki.requests().await - before - 1;
     assert!(arrived <= 200, "{arrived} at once");
 }
+
+#[tokio::test]
+async fn a_slash_in_a_name_is_passed_on_only_where_it_was_said() {
+    let stage = Stage::new().await;
+    stage.replace(
+        "apps/wiki.toml",
+        "name = \"Wiki\"\n",
+        "name = \"Wiki\"\nencoded_slash = \"keep\"\nanonymous = [\"/echo/open/\"]\n",
+    );
+    let scene = Scene::new(stage).await;
+    let (host, cookie) = (scene.host("wiki"), scene.cookie("wiki"));
+    let ask = async |path: &str, headers: &str| {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n");
+        scene.raw("wiki", &[request]).await.remove(0)
+    };
+    let signed_in = format!("Cookie: {cookie}\r\n");
+    let before = scene.wiki.requests().await;
+    for path in ["/echo/queues/%2F/x", "/echo/a%2fb"] {
+        let reply = ask(path, &signed_in).await;
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+        assert_eq!(reply.json()["path"], path);
+    }
+    assert_eq!(ask("/echo/a%2fb", "").await.status, 401);
+    for path in [
+        "/echo/open%2fx",
+        "/echo%2fopen/x",
+        "/echo/open/x%2fy",
+        "/echo/a%2f..%2fb",
+        "/echo/a%2f..",
+        "/.kerbgate%2fsession",
+        "/echo/a%5cb",
+        "/echo/a%2f%00",
+    ] {
+        for headers in ["", &*signed_in] {
+            let reply = ask(path, headers).await;
+            assert_eq!(reply.status, 400, "{path} {headers:?}: {reply:?}");
+            assert_eq!(
+                reply.header("kerbgate-reason"),
+                Some("target-refused"),
+                "{path}"
+            );
+        }
+    }
+    assert_eq!(scene.wiki.requests().await, before + 2);
+}

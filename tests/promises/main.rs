@@ -14,7 +14,9 @@
 )]
 
 mod a_form_outlives_its_session;
+mod a_full_application_lets_people_wait;
 mod a_kept_connection_may_be_gone;
+mod a_server_that_is_unwell_gets_nobody;
 mod a_sign_in_belongs_to_one_browser;
 mod a_stop_is_orderly;
 mod alone;
@@ -26,6 +28,7 @@ mod background_requests_get_json;
 #[allow(dead_code, reason = "not every method is used by a promise yet")]
 #[path = "../lab/browser.rs"]
 mod browser;
+mod certificates_come_by_acme;
 mod configuration_changes_without_a_restart;
 mod delegation_remembers_and_forgets;
 mod delegation_says_why_not;
@@ -41,6 +44,7 @@ mod groups_follow_the_token;
 mod grpc_works_signed_in;
 mod guest_opens_intranet_in_browser;
 mod guest_opens_kerberos_app;
+mod hands;
 mod hostile_names_stay_names;
 mod http_that_could_be_read_in_two_ways_is_refused;
 mod identities_never_mix;

@@ -35,6 +35,7 @@ use crate::model::stop::Code;
 
 mod http2;
 mod identity;
+mod limits;
 mod send;
 
 /// Requests, each with the number of the connection it came on. Numbers, not client ports: the kernel

@@ -26,6 +26,7 @@ use rustls_pki_types::ServerName;
 use rustls_pki_types::pem::PemObject;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use url::Url;
 
 use crate::stage::Failure;
@@ -114,18 +115,26 @@ impl Dialer {
         })
     }
 
-    /// Connects to `url`'s host, which is on loopback by its name (RFC 6761 6.3).
-    pub async fn dial(&self, url: &Url, protocol: Protocol) -> Result<Line, Failure> {
+    /// The bare connection to `url`'s host, which is on loopback by its name (RFC 6761 6.3).
+    pub async fn wire(
+        &self,
+        url: &Url,
+        protocol: Protocol,
+    ) -> Result<TlsStream<TcpStream>, Failure> {
         let host = url.host_str().unwrap_or_default().to_owned();
         let port = url.port_or_known_default().unwrap_or(443);
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(host)?;
-        let tls = match protocol {
+        Ok(match protocol {
             Protocol::Http1 => self.http1.connect(name, stream).await?,
             Protocol::Http2 => self.http2.connect(name, stream).await?,
-        };
-        let io = TokioIo::new(tls);
+        })
+    }
+
+    /// The same, speaking HTTP.
+    pub async fn dial(&self, url: &Url, protocol: Protocol) -> Result<Line, Failure> {
+        let io = TokioIo::new(self.wire(url, protocol).await?);
         // A connection's own end is told to whoever uses it.
         match protocol {
             Protocol::Http1 => {

@@ -12,10 +12,14 @@
 //! | `judge.rs` | whether the answer is the asker's own |
 //! | `connections.rs` | connections, own and shared by everybody |
 //! | `tally.rs` | counts |
+//! | `company.rs` | WebSockets and reloads beside the requests of a long soak |
+//! | `flat.rs` | whether memory and descriptors stay what they were |
 
+pub mod company;
 pub mod connections;
 pub mod crew;
 pub mod dice;
+pub mod flat;
 pub mod judge;
 pub mod shot;
 pub mod tally;
@@ -40,6 +44,7 @@ use crate::meter::Reading;
 use crate::soak::connections::Dialer;
 use crate::soak::connections::Pool;
 use crate::soak::dice::Dice;
+use crate::soak::flat::Shape;
 use crate::soak::shot::Range;
 use crate::soak::shot::Shot;
 use crate::soak::tally::Tally;
@@ -67,6 +72,10 @@ pub struct Args {
     /// Stops after so many seconds of requests, whatever is left.
     #[arg(long, default_value_t = 1800)]
     pub seconds_max: u64,
+    /// Goes on for so many minutes instead, with WebSockets and a reload each minute beside the requests; fails when
+    /// memory or descriptors grow.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=240))]
+    pub minutes: Option<u64>,
     /// Throws the same dice again.
     #[arg(long)]
     pub seed: Option<u64>,
@@ -86,14 +95,29 @@ struct Soak {
     requests: u64,
     until: Instant,
     stop: AtomicBool,
+    readings: Mutex<Vec<Reading>>,
+}
+
+impl Soak {
+    fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed) && Instant::now() < self.until
+    }
+
+    fn is_flat(&self) -> bool {
+        let readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        Shape::of(&readings).is_some_and(|shape| shape.is_flat())
+    }
 }
 
 const PROGRESS: Duration = Duration::from_secs(5);
 /// So many failures before the first good answer: nothing is to be learned any more.
 const HOPELESS: u64 = 2_000;
 
-/// Runs the soak. Exit code 1: somebody's answer went to somebody else; 2: too many failures.
-pub async fn run(args: Args) -> Result<ExitCode, Failure> {
+/// Runs the soak. Exit code 1: somebody's answer went to somebody else; 2: too many failures; 3: the gateway grew.
+pub async fn run(mut args: Args) -> Result<ExitCode, Failure> {
+    if let Some(minutes) = args.minutes {
+        (args.requests, args.seconds_max) = (u64::MAX, minutes * 60);
+    }
     let stage = Stage::read(&args.demo)?;
     let gateway = stage.gateway()?;
     let seed = args
@@ -128,8 +152,15 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         requests: args.requests,
         until: started + Duration::from_secs(args.seconds_max),
         stop: AtomicBool::new(false),
+        readings: Mutex::default(),
     });
     let before = gateway.read()?;
+    let count = Arc::new(company::Count::default());
+    let pid = stage.demo.pids.get("kerbgate").copied().unwrap_or_default();
+    let company = args.minutes.map(|_| {
+        let (soak, count) = (Arc::clone(&soak), Arc::clone(&count));
+        tokio::spawn(company::keep(soak, count, pid, seed))
+    });
     let mut workers = JoinSet::new();
     for number in 0..args.concurrency {
         workers.spawn(work(
@@ -151,14 +182,19 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
     )?;
     watched?;
     after?;
+    if let Some(company) = company {
+        company.await??;
+        println!("beside it: {}", count.told());
+    }
+    if args.minutes.is_some() && !soak.is_flat() {
+        println!("memory or descriptors grew");
+        return Ok(ExitCode::from(3));
+    }
     Ok(verdict(&soak, args.failures_percent))
 }
 
 async fn work(soak: Arc<Soak>, mut dice: Dice) {
-    while !soak.stop.load(Ordering::Relaxed)
-        && Instant::now() < soak.until
-        && soak.given.fetch_add(1, Ordering::Relaxed) < soak.requests
-    {
+    while soak.goes_on() && soak.given.fetch_add(1, Ordering::Relaxed) < soak.requests {
         let shot = Shot::drawn(&mut dice, &soak.range);
         let began = Instant::now();
         let outcome = shot.fire(&soak.range).await;
@@ -204,12 +240,19 @@ async fn watch(soak: &Soak, gateway: &Meter, workers: &mut JoinSet<()>) -> Resul
                     }
                     let rate = (tally.sent - sent_then) as f64 / then.elapsed().as_secs_f64();
                     (then, sent_then) = (Instant::now(), tally.sent);
+                    let of = match soak.requests {
+                        u64::MAX => String::new(),
+                        most => format!(" of {most}"),
+                    };
                     format!(
-                        "{} of {} requests, {rate:.0}/s, {} mixed, {} garbled, {} failed, {} given up",
-                        tally.sent, soak.requests, tally.mixed, tally.garbled, tally.failed, tally.left
+                        "{}{of} requests, {rate:.0}/s, {} mixed, {} garbled, {} failed, {} given up",
+                        tally.sent, tally.mixed, tally.garbled, tally.failed, tally.left
                     )
                 };
                 let reading = gateway.read().inspect_err(|_| soak.stop.store(true, Ordering::Relaxed))?;
+                let mut readings = soak.readings.lock().unwrap_or_else(PoisonError::into_inner);
+                readings.push(reading);
+                drop(readings);
                 println!("soak: {line}; kerbgate {} MiB, {} descriptors", reading.resident >> 20, reading.descriptors);
             }
         }
@@ -258,6 +301,17 @@ fn print(
         let told = |reading: Reading| json!({"resident": reading.resident, "peak": reading.peak, "descriptors": reading.descriptors, "threads": reading.threads});
         figures["gateway"] =
             json!({"cpu_micros_per_request": micros, "before": told(before), "after": told(after)});
+    }
+    let readings = soak.readings.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(shape) = Shape::of(&readings) {
+        println!(
+            "early and late: memory {} and {} MiB, descriptors {} and {}",
+            shape.memory.0 >> 20,
+            shape.memory.1 >> 20,
+            shape.descriptors.0,
+            shape.descriptors.1
+        );
+        figures["shape"] = shape.json();
     }
     println!("identities mixed: {}", tally.mixed);
     if let Some(path) = &args.json {

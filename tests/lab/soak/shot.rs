@@ -278,16 +278,17 @@ fn fate(dice: &mut Dice) -> Fate {
 
 fn ask(dice: &mut Dice) -> Ask {
     match dice.below(100) {
-        0..=59 => Ask::WhoAmI,
-        60..=79 => Ask::OneKibibyte,
-        80..=95 => Ask::Echo,
+        0..=58 => Ask::WhoAmI,
+        59..=78 => Ask::OneKibibyte,
+        79..=94 => Ask::Echo,
+        95 => Ask::Big,
         _ => Ask::Post(body(dice)),
     }
 }
 
 fn body(dice: &mut Dice) -> Bytes {
-    let most = [16, 4_096, 65_536, 300_000]
-        .get(dice.below(4))
+    let most = [16, 4_096, 65_536, 300_000, 2_000_000]
+        .get(dice.below(5))
         .copied()
         .unwrap_or(16);
     let length = dice.below(most) + 2;
