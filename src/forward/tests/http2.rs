@@ -298,6 +298,24 @@ async fn a_server_of_http1_is_a_clear_fault() {
 /// Whole requests and their trailers.
 type Calls = Arc<Mutex<Vec<(http::request::Parts, Bytes, Option<HeaderMap>)>>>;
 
+/// The trailers of an answer, two of which a backend has no business to send.
+fn ending() -> HeaderMap {
+    let pairs = [
+        ("grpc-status", "0"),
+        ("set-cookie", "a=b"),
+        ("kerbgate-reason", "forged"),
+    ];
+    pairs
+        .map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        })
+        .into_iter()
+        .collect()
+}
+
 /// Answers with a body and trailers.
 async fn proper() -> (String, Calls) {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -316,14 +334,7 @@ async fn proper() -> (String, Calls) {
                     let trailers = body.trailers().cloned();
                     let body = body.to_bytes();
                     notes.lock().unwrap().push((head, body, trailers));
-                    let mut end = HeaderMap::new();
-                    for (name, value) in [
-                        ("grpc-status", "0"),
-                        ("set-cookie", "a=b"),
-                        ("kerbgate-reason", "forged"),
-                    ] {
-                        end.insert(name, HeaderValue::from_static(value));
-                    }
+                    let end = ending();
                     let frames = [
                         Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"answer"))),
                         Ok(Frame::trailers(end)),
