@@ -179,18 +179,6 @@ impl Connection {
         Self::of(Sender::Http2(stream))
     }
 
-    /// Sends a request, which comes back if nothing of it was sent.
-    pub fn send(
-        &mut self,
-        request: Request<Upload>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>
-    {
-        match &mut self.sender {
-            Sender::Http1(sender, _) => Either::Left(sender.try_send_request(request)),
-            Sender::Http2(stream) => Either::Right(stream.send(request)),
-        }
-    }
-
     const fn of(sender: Sender) -> Self {
         Self {
             sender,
