@@ -19,6 +19,16 @@ pub struct Entry {
     /// Its name.
     pub dn: Dn,
     attributes: HashMap<String, Vec<Vec<u8>>>,
+    ranges: HashMap<String, Range>,
+}
+
+/// Which of an attribute's values an answer holds, counted from 0 (MS-ADTS 3.1.1.3.1.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The first.
+    pub first: u32,
+    /// The last; absent = up to the end.
+    pub last: Option<u32>,
 }
 
 impl Entry {
@@ -31,6 +41,7 @@ impl Entry {
             name.parse().ok()?
         };
         let mut attributes = HashMap::new();
+        let mut ranges = HashMap::new();
         for attribute in constructed(parts.next()?)? {
             let mut parts = constructed(attribute)?.into_iter();
             let name = text(parts.next()?)?.to_ascii_lowercase();
@@ -38,9 +49,21 @@ impl Entry {
                 .into_iter()
                 .map(StructureTag::expect_primitive)
                 .collect::<Option<Vec<_>>>()?;
-            attributes.insert(name, values);
+            // "member;range=0-1499": its values are the attribute's, as far as they go. Beside it comes an empty "member".
+            match name.split_once(";range=") {
+                Some((plain, range)) => {
+                    ranges.insert(plain.to_owned(), read_range(range)?);
+                    attributes.insert(plain.to_owned(), values);
+                }
+                None if values.is_empty() => {}
+                None => drop(attributes.insert(name, values)),
+            }
         }
-        Some(Self { dn, attributes })
+        Some(Self {
+            dn,
+            attributes,
+            ranges,
+        })
     }
 
     /// An entry made of parts, for tests of what judges entries.
@@ -53,7 +76,18 @@ impl Entry {
                 (name.to_ascii_lowercase(), values)
             })
             .collect();
-        Self { dn, attributes }
+        Self {
+            dn,
+            attributes,
+            ranges: HashMap::new(),
+        }
+    }
+
+    /// Which values of `name` these are, if the server gave them as a range. One with a `last` was cut: read the rest by
+    /// [`super::Session::ranged`].
+    #[must_use]
+    pub fn range(&self, name: &str) -> Option<Range> {
+        self.ranges.get(&name.to_ascii_lowercase()).copied()
     }
 
     /// All values of `name` as octets.
@@ -102,6 +136,19 @@ impl Entry {
     }
 }
 
+/// `0-1499`, or `1500-*` for the last one.
+fn read_range(text: &str) -> Option<Range> {
+    let (first, last) = text.split_once('-')?;
+    let last = match last {
+        "*" => None,
+        last => Some(last.parse().ok()?),
+    };
+    Some(Range {
+        first: first.parse().ok()?,
+        last,
+    })
+}
+
 fn constructed(tag: StructureTag) -> Option<Vec<StructureTag>> {
     match tag.payload {
         PL::C(parts) => Some(parts),
@@ -116,6 +163,16 @@ fn text(tag: StructureTag) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_are_read_as_the_server_writes_them() {
+        let range = |first, last| Some(Range { first, last });
+        assert_eq!(read_range("0-1499"), range(0, Some(1499)));
+        assert_eq!(read_range("1500-*"), range(1500, None));
+        for bad in ["", "5", "a-b", "-1-2", "0-", "*-*", "0-99999999999"] {
+            assert_eq!(read_range(bad), None, "{bad:?}");
+        }
+    }
 
     #[test]
     fn values_are_read_by_type_whatever_their_bytes() {

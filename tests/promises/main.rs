@@ -30,6 +30,7 @@ mod delegation_says_why_not;
 mod delegation_speaks_as_the_person;
 mod delegation_survives_its_kdcs;
 mod directory;
+mod directory_answers_are_read_whole;
 mod directory_is_asked_safely;
 mod doctor_names_the_cause;
 mod everybody_is_who_they_are;
