@@ -1,6 +1,6 @@
-//! The command line: `run`, `check`, `doctor`, `explain`.
+//! The command line: `run`, `check`, `doctor`, `explain`, `accounts`.
 //!
-//! Exit codes: 0 = as asked; 1 = failed, or the doctor found a fault; 64 = the configuration has mistakes
+//! Exit codes (`accounts` has more): 0 = as asked; 1 = failed, or the doctor found a fault; 64 = the configuration has mistakes
 //! (EX_USAGE of sysexits.h), in which case nothing was bound and nothing written.
 #![expect(
     clippy::print_stdout,
@@ -8,7 +8,11 @@
     reason = "a command's answer goes to the terminal"
 )]
 
+mod accounts;
+mod shown;
+
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::ExitCode;
@@ -94,6 +98,13 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Shadow accounts: list, show, disable, restore, forget.
+    Accounts {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(subcommand)]
+        what: accounts::What,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +112,7 @@ struct ConfigFile {
     /// The configuration file.
     #[arg(
         long = "config",
+        global = true,
         env = "KERBGATE_CONFIG",
         default_value = "/etc/kerbgate/kerbgate.toml"
     )]
@@ -133,26 +145,13 @@ pub fn main() -> ExitCode {
             app,
             act_as,
             json,
-        } => beside_gateway(&config, |config| {
-            block_on(
-                doctor::examine(config, Examination { app, act_as }),
-                |report| {
-                    println!(
-                        "{}",
-                        if json {
-                            report.to_json()
-                        } else {
-                            report.to_string()
-                        }
-                    );
-                    if report.is_healthy() {
-                        ExitCode::SUCCESS
-                    } else {
-                        ExitCode::FAILURE
-                    }
-                },
-            )
-        }),
+        } => examine(&config, Examination { app, act_as }, json),
+        What::Accounts { config, what } => {
+            let writes = what.writes();
+            on_accounts(&config, writes, |config| {
+                block_on_accounts(accounts::run(config, what))
+            })
+        }
         What::Explain {
             config,
             person,
@@ -186,6 +185,26 @@ pub fn main() -> ExitCode {
             })
         }),
     }
+}
+
+fn examine(file: &ConfigFile, asked: Examination, json: bool) -> ExitCode {
+    beside_gateway(file, |config| {
+        block_on(doctor::examine(config, asked), |report| {
+            println!(
+                "{}",
+                if json {
+                    report.to_json()
+                } else {
+                    report.to_string()
+                }
+            );
+            if report.is_healthy() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        })
+    })
 }
 
 fn check(file: &ConfigFile, json: bool) -> ExitCode {
@@ -248,6 +267,32 @@ fn beside_gateway(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> E
             }
         })
     })
+}
+
+/// As [`beside_gateway`]; what is written is audited in any case, on standard error where there is no file.
+fn on_accounts(file: &ConfigFile, writes: bool, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    with_loaded(file, |mut config| {
+        config.gateway.runtime_dir.push("accounts");
+        isolated(config, |config| {
+            let audit = config.log.file.as_deref().filter(|file| file.exists());
+            let audit = audit.or_else(|| writes.then(|| Path::new("/dev/stderr")));
+            let started = audit.map(|audit| telemetry::start("off", Some(audit)));
+            match started.transpose() {
+                Ok(_lines) => then(config),
+                Err(error) => failed(&error),
+            }
+        })
+    })
+}
+
+fn block_on_accounts(work: impl Future<Output = Result<ExitCode, accounts::Error>>) -> ExitCode {
+    let coded = async {
+        Ok::<_, std::convert::Infallible>(work.await.unwrap_or_else(|error| {
+            eprintln!("kerbgate: {error}");
+            ExitCode::from(error.code())
+        }))
+    };
+    block_on(coded, |code| code)
 }
 
 fn isolated(config: Config, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-const ROOMS: [&str; 22] = [
+const ROOMS: [&str; 23] = [
     "model",
     "telemetry",
     "config",
@@ -19,6 +19,7 @@ const ROOMS: [&str; 22] = [
     "authn",
     "authz",
     "mapping",
+    "lifecycle",
     "sso",
     "forward",
     "rewrite",

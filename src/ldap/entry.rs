@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use ldap3::ResultEntry;
 use ldap3::asn1::PL;
 use ldap3::asn1::StructureTag;
+use time::PrimitiveDateTime;
+use time::macros::format_description;
 use uuid::Uuid;
 
 use super::dn::Dn;
@@ -127,6 +129,25 @@ impl Entry {
     #[must_use]
     pub fn guid(&self, name: &str) -> Option<Uuid> {
         Uuid::from_slice_le(self.values(name).first()?).ok()
+    }
+
+    /// The first value of `name` as Unix time, if it is a generalized time (RFC 4517 3.3.13).
+    #[must_use]
+    pub fn time(&self, name: &str) -> Option<i64> {
+        let plain = format_description!("[year][month][day][hour][minute][second]");
+        let time = PrimitiveDateTime::parse(self.text(name)?.get(..14)?, plain).ok()?;
+        Some(time.assume_utc().unix_timestamp())
+    }
+
+    /// The first value of `name` as Unix time, if it counts 100 ns since 1601 (MS-DTYP 2.3.3). Never, which is 0 or the largest
+    /// number, is none.
+    #[must_use]
+    pub fn file_time(&self, name: &str) -> Option<i64> {
+        const SECONDS_1601_TO_1970: i64 = 11_644_473_600;
+        match self.number(name)? {
+            0 | i64::MAX => None,
+            ticks => Some(ticks / 10_000_000 - SECONDS_1601_TO_1970),
+        }
     }
 
     /// True when `name` has a value equal to `value`, letter case aside.

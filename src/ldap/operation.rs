@@ -54,6 +54,9 @@ pub struct Search {
     pub limit: u32,
 }
 
+/// Where else to ask, and what.
+pub(super) type Ways = Vec<(HostName, Arc<Search>)>;
+
 /// How deep a search goes (RFC 4511 4.5.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -203,7 +206,7 @@ impl Session {
         search: &Search,
         urls: &[String],
         hops: u8,
-    ) -> Result<Vec<(HostName, Arc<Search>)>, Error> {
+    ) -> Result<Ways, Error> {
         let mut ways = Vec::new();
         for url in urls {
             let reason = match judge(url, search, &self.pool.settings.follow_referrals) {

@@ -16,6 +16,7 @@
 mod a_form_outlives_its_session;
 mod a_sign_in_belongs_to_one_browser;
 mod a_stop_is_orderly;
+mod administrators_see_and_steer_accounts;
 mod alone;
 mod api_clients_bring_tokens;
 mod backend_answers_are_made_ours;
