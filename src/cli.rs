@@ -29,6 +29,10 @@ use crate::config::reader::Mistake;
 use crate::doctor;
 use crate::doctor::Examination;
 use crate::doctor::Visit;
+use crate::doctor::setup;
+use crate::doctor::setup::Delegation;
+use crate::doctor::setup::Platform;
+use crate::doctor::setup::Wanted;
 use crate::kerberos;
 use crate::telemetry;
 
@@ -71,8 +75,14 @@ enum What {
         /// account that may be acted for.
         #[arg(long = "as", value_name = "ACCOUNT")]
         act_as: Option<String>,
+        /// Check nothing: print the commands that make the directory ready.
+        #[arg(long, value_name = "PLATFORM")]
+        print_setup: Option<Platform>,
+        /// With --print-setup: which kind of delegation is set up.
+        #[arg(long, default_value = "resource-based", requires = "print_setup")]
+        delegation: Delegation,
         /// Report as JSON.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "print_setup")]
         json: bool,
     },
     /// Walk the corridor for a person without a browser, with the time of each step.
@@ -143,8 +153,24 @@ pub fn main() -> ExitCode {
         What::Doctor {
             config,
             app,
+            print_setup: Some(platform),
+            delegation,
+            ..
+        } => {
+            let app = app.as_deref();
+            let wanted = Wanted {
+                platform,
+                delegation,
+                app,
+            };
+            print_setup(&config, &wanted)
+        }
+        What::Doctor {
+            config,
+            app,
             act_as,
             json,
+            ..
         } => examine(&config, Examination { app, act_as }, json),
         What::Accounts { config, what } => {
             let writes = what.writes();
@@ -204,6 +230,16 @@ fn examine(file: &ConfigFile, asked: Examination, json: bool) -> ExitCode {
                 ExitCode::FAILURE
             }
         })
+    })
+}
+
+fn print_setup(file: &ConfigFile, wanted: &Wanted<'_>) -> ExitCode {
+    with_loaded(file, |config| match setup::commands(&config, wanted) {
+        Ok(commands) => {
+            println!("{commands}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
     })
 }
 

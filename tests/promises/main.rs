@@ -66,6 +66,7 @@ mod sockets_come_from_systemd;
 mod store_troubles;
 mod streams_stay_streams;
 mod the_gateway_never_appears_as_itself;
+mod the_setup_that_is_printed_works;
 mod two_gateways_make_one_account;
 #[path = "../lab/visitor.rs"]
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
