@@ -1,6 +1,6 @@
-//! The command line: `run`, `check`, `doctor`, `explain`.
+//! The command line: `run`, `check`, `doctor`, `explain`, `accounts`.
 //!
-//! Exit codes: 0 = as asked; 1 = failed, or the doctor found a fault; 64 = the configuration has mistakes
+//! Exit codes (`accounts` has more): 0 = as asked; 1 = failed, or the doctor found a fault; 64 = the configuration has mistakes
 //! (EX_USAGE of sysexits.h), in which case nothing was bound and nothing written.
 #![expect(
     clippy::print_stdout,
@@ -8,7 +8,11 @@
     reason = "a command's answer goes to the terminal"
 )]
 
+mod accounts;
+mod shown;
+
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::ExitCode;
@@ -25,6 +29,10 @@ use crate::config::reader::Mistake;
 use crate::doctor;
 use crate::doctor::Examination;
 use crate::doctor::Visit;
+use crate::doctor::setup;
+use crate::doctor::setup::Delegation;
+use crate::doctor::setup::Platform;
+use crate::doctor::setup::Wanted;
 use crate::kerberos;
 use crate::telemetry;
 
@@ -67,8 +75,14 @@ enum What {
         /// account that may be acted for.
         #[arg(long = "as", value_name = "ACCOUNT")]
         act_as: Option<String>,
+        /// Check nothing: print the commands that make the directory ready.
+        #[arg(long, value_name = "PLATFORM")]
+        print_setup: Option<Platform>,
+        /// With --print-setup: which kind of delegation is set up.
+        #[arg(long, default_value = "resource-based", requires = "print_setup")]
+        delegation: Delegation,
         /// Report as JSON.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "print_setup")]
         json: bool,
     },
     /// Walk the corridor for a person without a browser, with the time of each step.
@@ -94,6 +108,13 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Shadow accounts: list, show, disable, restore, forget.
+    Accounts {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(subcommand)]
+        what: accounts::What,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +122,7 @@ struct ConfigFile {
     /// The configuration file.
     #[arg(
         long = "config",
+        global = true,
         env = "KERBGATE_CONFIG",
         default_value = "/etc/kerbgate/kerbgate.toml"
     )]
@@ -131,28 +153,31 @@ pub fn main() -> ExitCode {
         What::Doctor {
             config,
             app,
+            print_setup: Some(platform),
+            delegation,
+            ..
+        } => {
+            let app = app.as_deref();
+            let wanted = Wanted {
+                platform,
+                delegation,
+                app,
+            };
+            print_setup(&config, &wanted)
+        }
+        What::Doctor {
+            config,
+            app,
             act_as,
             json,
-        } => beside_gateway(&config, |config| {
-            block_on(
-                doctor::examine(config, Examination { app, act_as }),
-                |report| {
-                    println!(
-                        "{}",
-                        if json {
-                            report.to_json()
-                        } else {
-                            report.to_string()
-                        }
-                    );
-                    if report.is_healthy() {
-                        ExitCode::SUCCESS
-                    } else {
-                        ExitCode::FAILURE
-                    }
-                },
-            )
-        }),
+            ..
+        } => examine(&config, Examination { app, act_as }, json),
+        What::Accounts { config, what } => {
+            let writes = what.writes();
+            on_accounts(&config, writes, |config| {
+                block_on_accounts(accounts::run(config, what))
+            })
+        }
         What::Explain {
             config,
             person,
@@ -186,6 +211,36 @@ pub fn main() -> ExitCode {
             })
         }),
     }
+}
+
+fn examine(file: &ConfigFile, asked: Examination, json: bool) -> ExitCode {
+    beside_gateway(file, |config| {
+        block_on(doctor::examine(config, asked), |report| {
+            println!(
+                "{}",
+                if json {
+                    report.to_json()
+                } else {
+                    report.to_string()
+                }
+            );
+            if report.is_healthy() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        })
+    })
+}
+
+fn print_setup(file: &ConfigFile, wanted: &Wanted<'_>) -> ExitCode {
+    with_loaded(file, |config| match setup::commands(&config, wanted) {
+        Ok(commands) => {
+            println!("{commands}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
+    })
 }
 
 fn check(file: &ConfigFile, json: bool) -> ExitCode {
@@ -248,6 +303,32 @@ fn beside_gateway(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> E
             }
         })
     })
+}
+
+/// As [`beside_gateway`]; what is written is audited in any case, on standard error where there is no file.
+fn on_accounts(file: &ConfigFile, writes: bool, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    with_loaded(file, |mut config| {
+        config.gateway.runtime_dir.push("accounts");
+        isolated(config, |config| {
+            let audit = config.log.file.as_deref().filter(|file| file.exists());
+            let audit = audit.or_else(|| writes.then(|| Path::new("/dev/stderr")));
+            let started = audit.map(|audit| telemetry::start("off", Some(audit)));
+            match started.transpose() {
+                Ok(_lines) => then(config),
+                Err(error) => failed(&error),
+            }
+        })
+    })
+}
+
+fn block_on_accounts(work: impl Future<Output = Result<ExitCode, accounts::Error>>) -> ExitCode {
+    let coded = async {
+        Ok::<_, std::convert::Infallible>(work.await.unwrap_or_else(|error| {
+            eprintln!("kerbgate: {error}");
+            ExitCode::from(error.code())
+        }))
+    };
+    block_on(coded, |code| code)
 }
 
 fn isolated(config: Config, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {

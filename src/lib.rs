@@ -21,6 +21,7 @@
 //! | [`authn`] | 2: cookie or bearer token → `AuthenticatedUser` |
 //! | [`authz`] | 3: user + application → `AuthorizedUser` |
 //! | [`mapping`] | 4: user → `MappedUser`, the on-premises account found or made |
+//! | [`lifecycle`] | shadow accounts beside the requests: seen, laid to rest, brought back |
 //! | [`sso`] | 5: mapped user + application → `BackendCredential` |
 //! | [`forward`] | 6: request + credential → the backend's response |
 //! | [`rewrite`] | 7: the backend's response → ours |
@@ -29,7 +30,7 @@
 //! | [`assembly`] | from the configuration to each tool's own settings |
 //! | [`doctor`] | named checks of everything around the gateway; the walk without a browser |
 //! | [`app`] | builds every room once and ties the listener to the pipeline |
-//! | [`cli`] | run, check, doctor, explain |
+//! | [`cli`] | run, check, doctor, explain, accounts |
 
 pub mod acme;
 pub mod app;
@@ -43,6 +44,7 @@ pub mod forward;
 pub mod graph;
 pub mod kerberos;
 pub mod ldap;
+pub mod lifecycle;
 pub mod listener;
 pub mod mapping;
 pub mod model;

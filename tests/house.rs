@@ -19,6 +19,7 @@ const ROOMS: [&str; 23] = [
     "authn",
     "authz",
     "mapping",
+    "lifecycle",
     "sso",
     "forward",
     "rewrite",

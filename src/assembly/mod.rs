@@ -238,6 +238,8 @@ pub fn ldap_settings(
         port: section.port,
         connect: section.connect,
         operation: section.operation,
+        page_size: section.page_size,
+        follow_referrals: section.follow_referrals.clone(),
         hosts: section.hosts.clone().into_iter().collect(),
         ..ldap::Settings::new(servers, tls, bind(section, delegator)?)
     }))

@@ -178,6 +178,10 @@ pub struct Directory {
     pub connect: Duration,
     /// Time for one operation.
     pub operation: Duration,
+    /// Most entries of one page of a long answer.
+    pub page_size: u32,
+    /// Hosts to which referrals are followed; empty = they are refused.
+    pub follow_referrals: Vec<HostName>,
     /// Addresses without DNS.
     pub hosts: Hosts,
 }
@@ -556,6 +560,8 @@ pub(super) fn directory(section: &Section<'_>, hosts: &Hosts) -> Option<Option<D
     ]);
     let connect = section.span("connect", Duration::from_secs(3));
     let operation = section.span("operation", Duration::from_secs(10));
+    let page_size = section.number("page_size", 1..=5000, 500);
+    let follow_referrals = section.list("follow_referrals", "a directory server's DNS name");
     let bind = match (kerberos_or_simple.unwrap_or(true), bind_name, password) {
         (true, None, None) => Some(Bind::Kerberos),
         (false, Some(name), Some(password)) => Some(Bind::Simple { name, password }),
@@ -591,6 +597,8 @@ pub(super) fn directory(section: &Section<'_>, hosts: &Hosts) -> Option<Option<D
         bind: bind?,
         connect,
         operation,
+        page_size: u32::try_from(page_size).unwrap_or(500),
+        follow_referrals,
         hosts: hosts.clone(),
     }))
 }

@@ -251,6 +251,7 @@ fn bind_mend(world: &World, server: &HostName, error: &ldap::Error) -> check::Me
         ),
         ldap::Error::NoServer { .. }
         | ldap::Error::Protocol { .. }
+        | ldap::Error::Referral { .. }
         | ldap::Error::EmptyPassword { .. }
         | ldap::Error::Setup { .. } => mend("the controller cannot be used", tls),
     }

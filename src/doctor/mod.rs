@@ -12,6 +12,7 @@
 //! | `directory.rs`, `rights.rs` | the directory, the gateway's account and rights there |
 //! | `delegation.rs`, `acl.rs` | SPNs and who may delegate to them |
 //! | `backend.rs`, `person.rs` | the backends, tried in a real account's name |
+//! | `setup.rs` | the commands that make a directory ready |
 //! | `walk.rs`, `claims.rs` | one person's way, step by step |
 //!
 //! # Why like this
@@ -31,6 +32,7 @@ mod local;
 mod person;
 pub mod report;
 mod rights;
+pub mod setup;
 mod walk;
 mod world;
 

@@ -70,6 +70,7 @@ fn failed(check: Check, subject: &str, error: &ldap::Error) -> Finding {
         | ldap::Error::TimedOut { .. }
         | ldap::Error::Protocol { .. }
         | ldap::Error::Sasl { .. }
+        | ldap::Error::Referral { .. }
         | ldap::Error::EmptyPassword { .. }
         | ldap::Error::Setup { .. } => "the directory gave no answer",
     };

@@ -122,6 +122,20 @@ pub(super) fn answer(message: &[u8], id: u8, tag: u8) -> Option<Answer> {
     })
 }
 
+/// The cookie in a paged results control's value (RFC 2696 2).
+pub(super) fn paging_cookie(value: &[u8]) -> Option<Vec<u8>> {
+    let (SEQUENCE, content, _) = split(value)? else {
+        return None;
+    };
+    let (INTEGER, _estimate, rest) = split(content)? else {
+        return None;
+    };
+    let (OCTETS, cookie, _) = split(rest)? else {
+        return None;
+    };
+    Some(cookie.to_vec())
+}
+
 type Split<'a> = (u8, &'a [u8], &'a [u8]);
 
 /// Splits the first element off `input`: its tag, its content, and what follows.
@@ -172,6 +186,17 @@ mod tests {
         assert_eq!(read.sasl.as_deref(), Some(&b"token"[..]));
         assert!(answer(&content, 4, 0x61).is_none(), "another request's");
         assert!(answer(&content, 3, 0x78).is_none(), "another operation's");
+    }
+
+    #[test]
+    fn a_paging_cookie_is_read_or_refused() {
+        let mut content = element(INTEGER, &[0]);
+        content.extend(element(OCTETS, b"cookie"));
+        let value = element(SEQUENCE, &content);
+        assert_eq!(paging_cookie(&value).as_deref(), Some(&b"cookie"[..]));
+        for cut in 0..value.len() {
+            assert_eq!(paging_cookie(&value[..cut]), None, "{cut}");
+        }
     }
 
     #[tokio::test]

@@ -43,6 +43,14 @@ impl Dn {
         Self { rdns }
     }
 
+    /// The name that this object has after a move below `parent`.
+    #[must_use]
+    pub fn below(&self, parent: &Self) -> Self {
+        let mut rdns: Vec<Rdn> = self.rdns.first().cloned().into_iter().collect();
+        rdns.extend(parent.rdns.iter().cloned());
+        Self { rdns }
+    }
+
     /// The name of the object above.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {

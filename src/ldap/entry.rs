@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use ldap3::ResultEntry;
 use ldap3::asn1::PL;
 use ldap3::asn1::StructureTag;
+use time::PrimitiveDateTime;
+use time::macros::format_description;
 use uuid::Uuid;
 
 use super::dn::Dn;
@@ -19,6 +21,16 @@ pub struct Entry {
     /// Its name.
     pub dn: Dn,
     attributes: HashMap<String, Vec<Vec<u8>>>,
+    ranges: HashMap<String, Range>,
+}
+
+/// Which of an attribute's values an answer holds, counted from 0 (MS-ADTS 3.1.1.3.1.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The first.
+    pub first: u32,
+    /// The last; absent = up to the end.
+    pub last: Option<u32>,
 }
 
 impl Entry {
@@ -31,6 +43,7 @@ impl Entry {
             name.parse().ok()?
         };
         let mut attributes = HashMap::new();
+        let mut ranges = HashMap::new();
         for attribute in constructed(parts.next()?)? {
             let mut parts = constructed(attribute)?.into_iter();
             let name = text(parts.next()?)?.to_ascii_lowercase();
@@ -38,9 +51,21 @@ impl Entry {
                 .into_iter()
                 .map(StructureTag::expect_primitive)
                 .collect::<Option<Vec<_>>>()?;
-            attributes.insert(name, values);
+            // "member;range=0-1499": its values are the attribute's, as far as they go. Beside it comes an empty "member".
+            match name.split_once(";range=") {
+                Some((plain, range)) => {
+                    ranges.insert(plain.to_owned(), read_range(range)?);
+                    attributes.insert(plain.to_owned(), values);
+                }
+                None if values.is_empty() => {}
+                None => drop(attributes.insert(name, values)),
+            }
         }
-        Some(Self { dn, attributes })
+        Some(Self {
+            dn,
+            attributes,
+            ranges,
+        })
     }
 
     /// An entry made of parts, for tests of what judges entries.
@@ -53,7 +78,18 @@ impl Entry {
                 (name.to_ascii_lowercase(), values)
             })
             .collect();
-        Self { dn, attributes }
+        Self {
+            dn,
+            attributes,
+            ranges: HashMap::new(),
+        }
+    }
+
+    /// Which values of `name` these are, if the server gave them as a range. One with a `last` was cut: read the rest by
+    /// [`super::Session::ranged`].
+    #[must_use]
+    pub fn range(&self, name: &str) -> Option<Range> {
+        self.ranges.get(&name.to_ascii_lowercase()).copied()
     }
 
     /// All values of `name` as octets.
@@ -95,11 +131,43 @@ impl Entry {
         Uuid::from_slice_le(self.values(name).first()?).ok()
     }
 
+    /// The first value of `name` as Unix time, if it is a generalized time (RFC 4517 3.3.13).
+    #[must_use]
+    pub fn time(&self, name: &str) -> Option<i64> {
+        let plain = format_description!("[year][month][day][hour][minute][second]");
+        let time = PrimitiveDateTime::parse(self.text(name)?.get(..14)?, plain).ok()?;
+        Some(time.assume_utc().unix_timestamp())
+    }
+
+    /// The first value of `name` as Unix time, if it counts 100 ns since 1601 (MS-DTYP 2.3.3). Never, which is 0 or the largest
+    /// number, is none.
+    #[must_use]
+    pub fn file_time(&self, name: &str) -> Option<i64> {
+        const SECONDS_1601_TO_1970: i64 = 11_644_473_600;
+        match self.number(name)? {
+            0 | i64::MAX => None,
+            ticks => Some(ticks / 10_000_000 - SECONDS_1601_TO_1970),
+        }
+    }
+
     /// True when `name` has a value equal to `value`, letter case aside.
     #[must_use]
     pub fn has(&self, name: &str, value: &str) -> bool {
         self.texts(name).any(|one| one.eq_ignore_ascii_case(value))
     }
+}
+
+/// `0-1499`, or `1500-*` for the last one.
+fn read_range(text: &str) -> Option<Range> {
+    let (first, last) = text.split_once('-')?;
+    let last = match last {
+        "*" => None,
+        last => Some(last.parse().ok()?),
+    };
+    Some(Range {
+        first: first.parse().ok()?,
+        last,
+    })
 }
 
 fn constructed(tag: StructureTag) -> Option<Vec<StructureTag>> {
@@ -116,6 +184,16 @@ fn text(tag: StructureTag) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_are_read_as_the_server_writes_them() {
+        let range = |first, last| Some(Range { first, last });
+        assert_eq!(read_range("0-1499"), range(0, Some(1499)));
+        assert_eq!(read_range("1500-*"), range(1500, None));
+        for bad in ["", "5", "a-b", "-1-2", "0-", "*-*", "0-99999999999"] {
+            assert_eq!(read_range(bad), None, "{bad:?}");
+        }
+    }
 
     #[test]
     fn values_are_read_by_type_whatever_their_bytes() {

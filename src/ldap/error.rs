@@ -72,6 +72,18 @@ pub enum Error {
         /// The Kerberos error.
         reason: String,
     },
+    /// The answer lies on another server, which is not asked.
+    #[error("{server}: {operation}: refers to {url:?}: {reason}")]
+    Referral {
+        /// The domain controller.
+        server: HostName,
+        /// What was asked.
+        operation: String,
+        /// Where it points to.
+        url: String,
+        /// Why it is not followed, and what to do.
+        reason: String,
+    },
     /// A password is missing.
     #[error(
         "the bind password of {name:?} is empty: the server would take that for an anonymous bind"
@@ -102,6 +114,7 @@ impl Error {
             | Self::TimedOut { .. }
             | Self::Protocol { .. }
             | Self::Sasl { .. }
+            | Self::Referral { .. }
             | Self::EmptyPassword { .. }
             | Self::Setup { .. } => None,
         }
@@ -118,7 +131,10 @@ impl Error {
             | Self::Protocol { .. } => true,
             // RFC 4511 appendix A.2: busy (51), unavailable (52).
             Self::Refused { refusal, .. } => matches!(refusal.code.0, 51 | 52),
-            Self::Sasl { .. } | Self::EmptyPassword { .. } | Self::Setup { .. } => false,
+            Self::Sasl { .. }
+            | Self::Referral { .. }
+            | Self::EmptyPassword { .. }
+            | Self::Setup { .. } => false,
         }
     }
 
@@ -154,6 +170,13 @@ impl Refusal {
             }
         }
         let cure = match self.code.0 {
+            3 => {
+                "the controller's own time limit (MaxQueryDuration): a smaller directory.page_size, or narrower bases"
+            }
+            4 | 11 => {
+                "the controller's own size limit (MaxPageSize, MaxResultSetSize): a smaller directory.page_size"
+            }
+            12 => "the server does not know paged results: is it an Active Directory?",
             8 => "the server wants TLS or signing: use LDAPS",
             16 | 17 => "the schema lacks an attribute: set anchor_attribute = \"adminDescription\"",
             19 => {
@@ -197,8 +220,14 @@ pub struct ResultCode(pub u32);
 impl ResultCode {
     /// success
     pub const SUCCESS: Self = Self(0);
+    /// timeLimitExceeded
+    pub const TIME_LIMIT: Self = Self(3);
     /// sizeLimitExceeded
     pub const SIZE_LIMIT: Self = Self(4);
+    /// referral
+    pub const REFERRAL: Self = Self(10);
+    /// unavailableCriticalExtension
+    pub const NO_EXTENSION: Self = Self(12);
     /// saslBindInProgress
     pub const SASL_IN_PROGRESS: Self = Self(14);
     /// noSuchAttribute

@@ -8,6 +8,8 @@
 //! - [`Filter`] and [`Dn`] can only be built escaped: there is no text interface to forget the escaping in.
 //! - TLS always, the controller's certificate checked against its name; StartTLS that is refused ends the
 //!   connection. The bind is our own (`bind`), with channel binding; ldap3 then speaks over a socket pair.
+//! - Long answers come in pages ([`Pages`]) and long attributes in ranges ([`Ranged`]), each read to its end or reported
+//!   as cut: what is missing without a word would look like "is not there".
 //! - An operation without an answer is told apart from a refused one ([`Error::outcome_unknown`]): a write
 //!   may have happened, so callers read back instead of trying again blindly.
 
@@ -21,7 +23,10 @@ mod filter;
 #[cfg(test)]
 mod naughty;
 mod operation;
+mod paged;
 mod pool;
+mod ranged;
+mod referral;
 mod servers;
 mod tls;
 
@@ -32,6 +37,8 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 
+use crate::model::names::HostName;
+
 pub use bind::Bind;
 pub use bind::SaslExchange;
 pub use bind::SaslFailure;
@@ -40,6 +47,7 @@ pub use bind::SaslSource;
 pub use bind::Step;
 pub use dn::Dn;
 pub use entry::Entry;
+pub use entry::Range;
 pub use error::Error;
 pub use error::Refusal;
 pub use error::ResultCode;
@@ -50,7 +58,13 @@ pub use operation::Found;
 pub use operation::Scope;
 pub use operation::Search;
 pub use operation::Session;
+pub use paged::Pages;
+pub use paged::Paging;
+pub use paged::Turn;
 pub use pool::Directory;
+pub use ranged::Ranged;
+pub use ranged::VALUES_AT_A_TIME;
+pub use ranged::Values;
 pub use servers::Servers;
 pub use tls::client_config;
 
@@ -71,6 +85,10 @@ pub struct Settings {
     pub connect: Duration,
     /// Time for one operation.
     pub operation: Duration,
+    /// Most entries of one page; a controller gives no more than its own `MaxPageSize` (1000).
+    pub page_size: u32,
+    /// Hosts to which referrals are followed; empty = they are refused. Listed hosts are bound to like controllers.
+    pub follow_referrals: Vec<HostName>,
     /// Addresses without DNS, by host name.
     pub hosts: HashMap<String, IpAddr>,
     /// Connections to each controller; many operations share one.
@@ -102,6 +120,8 @@ impl Settings {
             bind,
             connect: Duration::from_secs(3),
             operation: Duration::from_secs(10),
+            page_size: 500,
+            follow_referrals: Vec::new(),
             hosts: HashMap::new(),
             connections: 2,
             idle: Duration::from_secs(600),

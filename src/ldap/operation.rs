@@ -1,6 +1,7 @@
 //! Operations on one domain controller, each with a time limit and an error that says what was asked.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use ldap3::LdapError;
 use ldap3::LdapResult;
 use ldap3::Mod;
 use ldap3::SearchOptions;
+use ldap3::controls::RawControl;
 
 use super::connection::Connection;
 use super::dn::Dn;
@@ -20,7 +22,11 @@ use super::error::Refusal;
 use super::error::ResultCode;
 use super::filter::Attribute;
 use super::filter::Filter;
+use super::pool::Directory;
 use super::pool::Pool;
+use super::referral::MOST_HOPS;
+use super::referral::Way;
+use super::referral::judge;
 use crate::model::names::HostName;
 use crate::telemetry::metrics::metrics;
 
@@ -47,6 +53,9 @@ pub struct Search {
     /// Most entries wanted; 0 = as many as the server gives.
     pub limit: u32,
 }
+
+/// Where else to ask, and what.
+pub(super) type Ways = Vec<(HostName, Arc<Search>)>;
 
 /// How deep a search goes (RFC 4511 4.5.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +90,13 @@ pub enum Change {
     Replace(Attribute, Vec<Vec<u8>>),
 }
 
+impl fmt::Display for Search {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (filter, base) = (&self.filter, self.base.to_string());
+        write!(f, "search {filter} under {base:?}")
+    }
+}
+
 impl Session {
     pub(super) fn new(
         pool: &Arc<Pool>,
@@ -110,60 +126,123 @@ impl Session {
     /// Finds entries. A base that does not exist holds none.
     ///
     /// # Errors
-    /// No answer, or a refusal.
+    /// No answer, a refusal, or a referral that is not followed.
     pub async fn search(&self, search: &Search) -> Result<Found, Error> {
-        let asked = search.clone();
-        let what = format!(
-            "search {} under {:?}",
-            search.filter,
-            search.base.to_string()
-        );
-        let (entries, result) = self
-            .run(&what, move |mut ldap| async move {
-                let limit = i32::try_from(asked.limit).unwrap_or(i32::MAX);
-                let scope = match asked.scope {
-                    Scope::Base => ldap3::Scope::Base,
-                    Scope::OneLevel => ldap3::Scope::OneLevel,
-                    Scope::Subtree => ldap3::Scope::Subtree,
-                };
-                let base = asked.base.to_string();
-                ldap.with_search_options(SearchOptions::new().sizelimit(limit))
-                    .search(&base, scope, asked.filter.as_str(), asked.attributes)
-                    .await
-                    .map(|ldap3::SearchResult(entries, result)| (entries, result))
-            })
-            .await?;
-        let more = result.rc == ResultCode::SIZE_LIMIT.0;
-        if result.rc == ResultCode::NO_SUCH_OBJECT.0 {
-            return Ok(Found {
-                entries: Vec::new(),
-                more: false,
-                server: self.server.clone(),
-            });
-        }
-        if !more {
-            self.success(&what, result)?;
+        self.search_on(search, 0).await
+    }
+
+    async fn search_on(&self, search: &Search, hops: u8) -> Result<Found, Error> {
+        let limit = i32::try_from(search.limit).unwrap_or(i32::MAX);
+        let what = search.to_string();
+        let options = SearchOptions::new().sizelimit(limit);
+        let (entries, result) = self.ask(&what, search, options, Vec::new()).await?;
+        let mut more = result.rc == ResultCode::SIZE_LIMIT.0;
+        let mut entries = if result.rc == ResultCode::NO_SUCH_OBJECT.0 {
+            Vec::new()
+        } else {
+            if !more && result.rc != ResultCode::REFERRAL.0 {
+                self.success(&what, result.clone())?;
+            }
+            self.entries(&what, entries)?
+        };
+        for (server, search) in self.ways(&what, search, &result.refs, hops)? {
+            let there = Directory::of(&self.pool).session_on(&server).await?;
+            // Boxed: a search that follows a referral is made of searches.
+            let found = Box::pin(there.search_on(&search, hops + 1)).await?;
+            more |= found.more;
+            entries.extend(found.entries);
         }
         // Samba takes no notice of the size limit.
         let wanted = match usize::try_from(search.limit) {
             Ok(0) | Err(_) => usize::MAX,
             Ok(limit) => limit,
         };
-        let more = more || entries.len() > wanted;
-        let entries = entries
-            .into_iter()
-            .take(wanted)
-            .map(Entry::read)
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| Error::Protocol {
-                server: self.server.clone(),
-                operation: what,
-                reason: String::from("an entry of the answer cannot be read"),
-            })?;
+        more |= entries.len() > wanted;
+        entries.truncate(wanted);
         Ok(Found {
             entries,
             more,
             server: self.server.clone(),
+        })
+    }
+
+    /// One search as it goes over the wire: the entries, and how it ended with every reference of the answer.
+    pub(super) async fn ask(
+        &self,
+        what: &str,
+        search: &Search,
+        options: SearchOptions,
+        mut controls: Vec<RawControl>,
+    ) -> Result<(Vec<ldap3::ResultEntry>, LdapResult), Error> {
+        if self.pool.settings.follow_referrals.is_empty() {
+            // MS-ADTS 3.1.1.3.4.1.10, LDAP_SERVER_DOMAIN_SCOPE: this domain's own objects are meant, so no references.
+            controls.push(RawControl {
+                ctype: String::from("1.2.840.113556.1.4.1339"),
+                crit: false,
+                val: None,
+            });
+        }
+        let asked = search.clone();
+        self.run(what, move |mut ldap| async move {
+            let scope = match asked.scope {
+                Scope::Base => ldap3::Scope::Base,
+                Scope::OneLevel => ldap3::Scope::OneLevel,
+                Scope::Subtree => ldap3::Scope::Subtree,
+            };
+            let base = asked.base.to_string();
+            ldap.with_search_options(options)
+                .with_controls(controls)
+                .search(&base, scope, asked.filter.as_str(), asked.attributes)
+                .await
+                .map(|ldap3::SearchResult(entries, result)| (entries, result))
+        })
+        .await
+    }
+
+    /// Whom to ask besides, of those that the answer refers to.
+    pub(super) fn ways(
+        &self,
+        what: &str,
+        search: &Search,
+        urls: &[String],
+        hops: u8,
+    ) -> Result<Ways, Error> {
+        let mut ways = Vec::new();
+        for url in urls {
+            let reason = match judge(url, search, &self.pool.settings.follow_referrals) {
+                Way::Pass => continue,
+                Way::Follow(server, search) if hops < MOST_HOPS => {
+                    ways.push((server, search));
+                    continue;
+                }
+                Way::Follow(..) => String::from("one referral leads to the next"),
+                Way::Refuse(reason) => reason,
+            };
+            return Err(self.refers(what, url, reason));
+        }
+        Ok(ways)
+    }
+
+    fn refers(&self, what: &str, url: &str, reason: String) -> Error {
+        Error::Referral {
+            server: self.server.clone(),
+            operation: what.to_owned(),
+            url: url.chars().take(300).collect(),
+            reason,
+        }
+    }
+
+    /// The entries of an answer, all of them readable.
+    pub(super) fn entries(
+        &self,
+        what: &str,
+        entries: Vec<ldap3::ResultEntry>,
+    ) -> Result<Vec<Entry>, Error> {
+        let read: Option<Vec<Entry>> = entries.into_iter().map(Entry::read).collect();
+        read.ok_or_else(|| Error::Protocol {
+            server: self.server.clone(),
+            operation: what.to_owned(),
+            reason: String::from("an entry of the answer cannot be read"),
         })
     }
 
@@ -310,9 +389,15 @@ impl Session {
         self.success(&what, result)
     }
 
-    fn success(&self, what: &str, result: LdapResult) -> Result<(), Error> {
+    pub(super) fn success(&self, what: &str, result: LdapResult) -> Result<(), Error> {
         if result.rc == ResultCode::SUCCESS.0 {
             return Ok(());
+        }
+        if result.rc == ResultCode::REFERRAL.0 {
+            let url = result.refs.first().map_or("", String::as_str);
+            // SECURITY: a write is never taken elsewhere, whoever sends it there.
+            let reason = "the object is not in this domain; check the distinguished name";
+            return Err(self.refers(what, url, String::from(reason)));
         }
         Err(Error::Refused {
             server: self.server.clone(),

@@ -62,6 +62,17 @@ impl Directory {
         Self { pool }
     }
 
+    /// The directory that a pool is.
+    pub(super) fn of(pool: &Arc<Pool>) -> Self {
+        let pool = Arc::clone(pool);
+        Self { pool }
+    }
+
+    /// The settings it was made with.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.pool.settings
+    }
+
     /// Domain controllers in order of preference.
     ///
     /// # Errors

@@ -111,6 +111,60 @@ pub fn judge(account: &Entry, bases: &[Dn], now: i64) -> Result<(), Denial> {
     Ok(())
 }
 
+/// Says no to an account that an administrator's order must not change: no person's, not under `places`, or privileged.
+/// Its state does not matter, it may be at rest.
+///
+/// # Errors
+/// The first reason found.
+pub fn may_change(account: &Entry, places: &[Dn]) -> Result<(), Denial> {
+    may_list(account, places)?;
+    privilege(account)
+}
+
+/// The part of [`may_change`] that can be told from a list, where controllers leave `tokenGroups` out.
+///
+/// # Errors
+/// The first reason found.
+pub fn may_list(account: &Entry, places: &[Dn]) -> Result<(), Denial> {
+    let deny = |why: &str| {
+        Err(Denial {
+            code: Code::AccountOutsideFence,
+            detail: String::from(why),
+        })
+    };
+    let Some(control) = account.number("userAccountControl") else {
+        return deny("userAccountControl cannot be read");
+    };
+    if let Some(why) = no_person(account, control) {
+        return deny(why);
+    }
+    if !places.iter().any(|place| account.dn.is_under(place)) {
+        return deny("is in none of the guests' units");
+    }
+    Ok(())
+}
+
+/// Whether the account is disabled; one whose state cannot be read counts as that.
+#[must_use]
+pub fn is_disabled(account: &Entry) -> bool {
+    account
+        .number("userAccountControl")
+        .is_none_or(|control| control & ACCOUNTDISABLE != 0)
+}
+
+/// `userAccountControl` of the account with the bit for "disabled" set or not, all else as it is.
+#[must_use]
+pub fn control(account: &Entry, disabled: bool) -> i64 {
+    let now = account
+        .number("userAccountControl")
+        .unwrap_or(NORMAL_ACCOUNT);
+    if disabled {
+        now | ACCOUNTDISABLE
+    } else {
+        now & !ACCOUNTDISABLE
+    }
+}
+
 /// Why this is no person's account, if it is none.
 fn no_person(account: &Entry, control: i64) -> Option<&'static str> {
     if !account.has("objectClass", "user") {
@@ -219,7 +273,9 @@ fn in_domain(group: &Sid) -> bool {
     group.as_str().starts_with("S-1-5-21-")
 }
 
-fn is_locked(account: &Entry) -> bool {
+/// Whether the account is locked out now.
+#[must_use]
+pub fn is_locked(account: &Entry) -> bool {
     match account.number("msDS-User-Account-Control-Computed") {
         // Computed by the controller: knows how long a lock-out lasts.
         Some(computed) => computed & LOCKOUT != 0,
@@ -227,13 +283,12 @@ fn is_locked(account: &Entry) -> bool {
     }
 }
 
-/// `accountExpires`: 100 ns since 1601; 0 and the largest number mean never (MS-ADTS 2.2.24).
-fn has_expired(account: &Entry, now: i64) -> bool {
-    const SECONDS_1601_TO_1970: i64 = 11_644_473_600;
-    match account.number("accountExpires") {
-        None | Some(0 | i64::MAX) => false,
-        Some(filetime) => filetime / 10_000_000 - SECONDS_1601_TO_1970 <= now,
-    }
+/// Whether `accountExpires` has passed; 0 and the largest number mean never (MS-ADTS 2.2.24).
+#[must_use]
+pub fn has_expired(account: &Entry, now: i64) -> bool {
+    account
+        .file_time("accountExpires")
+        .is_some_and(|time| time <= now)
 }
 
 /// Whether the gateway may write to this object: it carries the person's anchor, and its source of authority

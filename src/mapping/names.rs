@@ -52,7 +52,8 @@ pub fn clip(value: &str, longest: usize) -> Option<String> {
 }
 
 /// Control characters, and those that change the direction or the shape of what is printed around them.
-fn is_hidden(c: char) -> bool {
+#[must_use]
+pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

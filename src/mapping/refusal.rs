@@ -57,6 +57,7 @@ impl From<ldap::Error> for Refusal {
             | ldap::Error::TimedOut { .. }
             | ldap::Error::Protocol { .. }
             | ldap::Error::Refused { .. }
+            | ldap::Error::Referral { .. }
             | ldap::Error::EmptyPassword { .. }
             | ldap::Error::Setup { .. } => SaslFault::Other,
         };

@@ -15,6 +15,7 @@ use super::records::Lease;
 use super::records::Login;
 use super::records::Pending;
 use super::records::Renewal;
+use super::records::Seen;
 use super::records::Session;
 use super::records::SignIn;
 use super::records::TakenLogin;
@@ -274,6 +275,29 @@ async fn pending_sign_ins_are_bounded(store: Arc<dyn Store>) {
     assert!(held("flood-1").await.is_none());
 }
 
+async fn visits(store: Arc<dyn Store>) {
+    let person = claims(78).person;
+    let now = 1_000;
+    assert_eq!(
+        store.person_seen(person, now).await.unwrap(),
+        Seen::default()
+    );
+    for (n, created, expires) in [(1, 10, 5_000), (2, 20, 900)] {
+        let one = SignIn {
+            created,
+            expires,
+            ..sign_in(780 + n, 78)
+        };
+        store.add_sign_in(&one).await.unwrap();
+    }
+    let seen = store.person_seen(person, now).await.unwrap();
+    assert_eq!((seen.last, seen.sign_ins), (Some(20), 1));
+    let whose = Whose::Person(person);
+    let ended = store.end_sign_ins(&whose, EndReason::Administrator, now);
+    ended.await.unwrap();
+    assert_eq!(store.person_seen(person, now).await.unwrap().sign_ins, 0);
+}
+
 async fn links_and_leases(store: Arc<dyn Store>) {
     let person = claims(77).person;
     let mut link = AccountLink {
@@ -411,6 +435,7 @@ async fn every_promise_on(store: Arc<dyn Store>) {
     sign_ins_and_sessions(Arc::clone(&store)).await;
     one_use_secrets(Arc::clone(&store)).await;
     pending_sign_ins_are_bounded(Arc::clone(&store)).await;
+    visits(Arc::clone(&store)).await;
     links_and_leases(Arc::clone(&store)).await;
     forms_are_kept_for_a_while_and_taken_once(Arc::clone(&store)).await;
     acme_is_written_under_a_lease_only(Arc::clone(&store)).await;

@@ -36,6 +36,7 @@ use records::Lease;
 use records::Login;
 use records::Pending;
 use records::Renewal;
+use records::Seen;
 use records::Session;
 use records::SignIn;
 use records::TakenLogin;
@@ -106,6 +107,9 @@ pub trait Store: Send + Sync + Debug {
     fn save_account_link<'a>(&'a self, link: &'a AccountLink) -> Answer<'a, ()>;
     /// Forgets a person's account.
     fn forget_account_link(&self, person: PersonId) -> Answer<'_, ()>;
+
+    /// What is remembered of a person's visits.
+    fn person_seen(&self, person: PersonId, now: i64) -> Answer<'_, Seen>;
 
     /// Takes or prolongs a lease; false when somebody else holds it.
     fn take_lease<'a>(&'a self, lease: &'a Lease, now: i64) -> Answer<'a, bool>;

@@ -271,6 +271,15 @@ pub struct AccountLink {
     pub created: i64,
 }
 
+/// What the store remembers of a person's visits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// When a session was last used, or the person last signed in.
+    pub last: Option<i64>,
+    /// Sign-ins that are running.
+    pub sign_ins: u32,
+}
+
 /// A right of one process, for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {

@@ -13,6 +13,7 @@ use super::records::IdHash;
 use super::records::KeptForm;
 use super::records::Login;
 use super::records::Pending;
+use super::records::Seen;
 use super::records::Session;
 use super::records::SignIn;
 use crate::model::names::PersonId;
@@ -164,6 +165,16 @@ pub(super) fn kept_form(row: &SqliteRow) -> Result<KeptForm, Unreadable> {
         target: columns.get("target")?,
         content: columns.get("content")?,
         expires: columns.get("expires")?,
+    })
+}
+
+pub(super) fn seen(row: &SqliteRow) -> Result<Seen, Unreadable> {
+    let record = "visit";
+    let columns = Columns { row, record };
+    let sign_ins: i64 = columns.get("sign_ins")?;
+    Ok(Seen {
+        last: columns.get("last")?,
+        sign_ins: u32::try_from(sign_ins).unwrap_or(u32::MAX),
     })
 }
 

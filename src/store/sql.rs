@@ -72,6 +72,10 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)";
 pub(super) const TAKE_FORM: &str = "DELETE FROM kept_form WHERE hash = $1 \
 RETURNING hash, tid, oid, app, target, content, expires";
 
+pub(super) const PERSON_SEEN: &str = "SELECT MAX(COALESCE(s.last_seen, i.created)) AS last, \
+COUNT(DISTINCT CASE WHEN i.ended IS NULL AND i.expires > $3 THEN i.id END) AS sign_ins \
+FROM sign_in i LEFT JOIN session s ON s.sign_in = i.id WHERE i.tid = $1 AND i.oid = $2";
+
 pub(super) const ACCOUNT_LINK: &str =
     "SELECT tid, oid, sid, guid, dn, dc, created FROM account_link WHERE tid = $1 AND oid = $2";
 

@@ -36,6 +36,7 @@ use super::records::Lease;
 use super::records::Login;
 use super::records::Pending;
 use super::records::Renewal;
+use super::records::Seen;
 use super::records::Session;
 use super::records::SignIn;
 use super::records::TakenLogin;
@@ -563,6 +564,18 @@ impl Store for SqliteStore {
                 .bind(person.tid.to_string())
                 .bind(person.oid.to_string());
             self.run(query).await.map(drop)
+        })
+    }
+
+    fn person_seen(&self, person: PersonId, now: i64) -> Answer<'_, Seen> {
+        Box::pin(async move {
+            let query = sqlx::query(sql::PERSON_SEEN)
+                .bind(person.tid.to_string())
+                .bind(person.oid.to_string())
+                .bind(now);
+            let row = self.one(&self.read, query).await?;
+            let seen = self.read_as(row.as_ref(), rows::seen)?;
+            Ok(seen.unwrap_or_default())
         })
     }
 

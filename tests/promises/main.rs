@@ -19,6 +19,7 @@ mod a_kept_connection_may_be_gone;
 mod a_server_that_is_unwell_gets_nobody;
 mod a_sign_in_belongs_to_one_browser;
 mod a_stop_is_orderly;
+mod administrators_see_and_steer_accounts;
 mod alone;
 mod api_clients_bring_tokens;
 mod backend_answers_are_made_ours;
@@ -35,6 +36,7 @@ mod delegation_says_why_not;
 mod delegation_speaks_as_the_person;
 mod delegation_survives_its_kdcs;
 mod directory;
+mod directory_answers_are_read_whole;
 mod directory_is_asked_safely;
 mod doctor_names_the_cause;
 mod everybody_is_who_they_are;
@@ -71,6 +73,7 @@ mod sockets_come_from_systemd;
 mod store_troubles;
 mod streams_stay_streams;
 mod the_gateway_never_appears_as_itself;
+mod the_setup_that_is_printed_works;
 mod two_gateways_make_one_account;
 #[path = "../lab/visitor.rs"]
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
