@@ -5,6 +5,7 @@
 //! written before it has succeeded.
 
 pub mod applications;
+mod client_credential;
 pub mod limits;
 pub mod prints;
 pub mod reader;
