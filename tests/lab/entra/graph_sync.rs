@@ -422,8 +422,8 @@ fn begin(
     };
     let empty = Snapshot {
         of,
-        selected: selected.clone(),
-        only: only.clone(),
+        selected,
+        only,
         known: BTreeMap::new(),
         members: BTreeMap::new(),
     };
