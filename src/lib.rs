@@ -25,11 +25,13 @@
 //! | [`forward`] | 6: request + credential → the backend's response |
 //! | [`rewrite`] | 7: the backend's response → ours |
 //! | [`pipeline`] | the corridor: one function, one line a room |
+//! | [`acme`] | beside the corridor: certificates that are ordered, the same on every replica |
 //! | [`assembly`] | from the configuration to each tool's own settings |
 //! | [`doctor`] | named checks of everything around the gateway; the walk without a browser |
 //! | [`app`] | builds every room once and ties the listener to the pipeline |
 //! | [`cli`] | run, check, doctor, explain |
 
+pub mod acme;
 pub mod app;
 pub mod assembly;
 pub mod authn;

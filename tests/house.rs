@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-const ROOMS: [&str; 22] = [
+const ROOMS: [&str; 23] = [
     "model",
     "telemetry",
     "config",
@@ -23,6 +23,7 @@ const ROOMS: [&str; 22] = [
     "forward",
     "rewrite",
     "pipeline",
+    "acme",
     "assembly",
     "doctor",
     "app",

@@ -15,6 +15,9 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::app::StartError;
+use crate::app::orders;
+use crate::app::orders::Found;
+use crate::app::orders::Ordering;
 use crate::app::ports;
 use crate::app::ports::Ports;
 use crate::assembly;
@@ -52,6 +55,8 @@ pub(super) struct Generation {
     pub(super) issuer: Arc<Tended>,
     pub(super) delegator: Option<Delegator>,
     pub(super) ports: Ports,
+    /// Orders certificates, if any are to be ordered.
+    pub(super) acme: Option<Arc<Ordering>>,
     /// By published URL: an application with segments has several.
     pub(super) applications: HashMap<Url, Arc<Application>>,
     /// Ends the work beside this generation's requests.
@@ -66,6 +71,8 @@ pub(super) struct Tended {
 
 /// What all generations share.
 pub(super) struct Ground {
+    /// For the listeners' handshakes.
+    pub(super) certificates: Arc<Certificates>,
     pub(super) store: Arc<SqliteStore>,
     /// Work beside the requests; ends with `stop`.
     pub(super) work: TaskTracker,
@@ -75,7 +82,7 @@ pub(super) struct Ground {
 
 impl Ground {
     /// Work that ends with the guard or with the process.
-    fn tend(&self, work: impl Future<Output = ()> + Send + 'static) -> DropGuard {
+    pub(super) fn tend(&self, work: impl Future<Output = ()> + Send + 'static) -> DropGuard {
         let stop = self.stop.child_token();
         let until = stop.clone();
         self.work.spawn(async move {
@@ -91,6 +98,7 @@ impl Ground {
 /// The tools that are checked before the first of them starts anything.
 struct Checked {
     certificates: Certificates,
+    acme: Option<Found>,
     issuer: Arc<Issuer>,
     signer: Signer,
     keyring: authn::seal::Keyring,
@@ -144,7 +152,7 @@ impl Generation {
     }
 }
 
-fn same(before: &Generation, config: &Config, parts: &[&str]) -> bool {
+pub(super) fn same(before: &Generation, config: &Config, parts: &[&str]) -> bool {
     before.config.prints.same(&config.prints, parts)
 }
 
@@ -177,6 +185,9 @@ fn check(
         None => note(wrong, forwarder(config)).map(Arc::new),
     };
     let certificates = note(wrong, certificates(config));
+    let acme = certificates
+        .as_ref()
+        .and_then(|files| note(wrong, orders::keeper(config, files, ground, before)));
     if before.is_some() {
         // A key that was there is never made anew: backends and sealed tokens hang on it.
         for key in own_keys(config) {
@@ -194,6 +205,7 @@ fn check(
     let mapping = note(wrong, assembly::mapping_settings(config)).flatten();
     Some(Checked {
         certificates: certificates?,
+        acme: acme?,
         issuer: issuer?,
         signer: signer?,
         keyring: keyring?,
@@ -217,6 +229,7 @@ pub(super) fn own_keys(config: &Config) -> Vec<PathBuf> {
 struct Raised {
     pipeline: Pipeline,
     certificates: Certificates,
+    acme: Option<Found>,
     issuer: Result<Arc<Tended>, Arc<Issuer>>,
     delegator: Option<Delegator>,
     applications: HashMap<Url, Arc<Application>>,
@@ -250,6 +263,7 @@ fn raise(
     let applications = applications(config, before);
     let pipeline = Pipeline {
         admission: admission(config, before, &applications),
+        certificates: Arc::clone(&ground.certificates),
         routes: Routes::new(
             config.gateway.sign_in_host.clone(),
             config
@@ -274,6 +288,7 @@ fn raise(
     Ok(Raised {
         pipeline,
         certificates: checked.certificates,
+        acme: checked.acme,
         issuer: same_issuer.map_or(Err(checked.issuer), |b| Ok(Arc::clone(&b.issuer))),
         delegator,
         applications,
@@ -288,7 +303,9 @@ impl Raised {
                 issuer,
             })
         });
+        let acme = self.acme.map(|found| found.begin(ground));
         Generation {
+            acme,
             ports: ports::published(&config),
             _tidy: ground.tend(self.pipeline.authn.clone().keep_tidy()),
             config,
@@ -387,6 +404,9 @@ fn certificates(config: &Config) -> Result<Certificates, String> {
         .iter()
         .map(|one| (one.chain.clone(), one.key.clone()))
         .collect();
+    if pairs.is_empty() && config.acme.is_some() {
+        return Ok(Certificates::default());
+    }
     let loaded = Certificates::load(&pairs).map_err(|errors| {
         errors
             .iter()
@@ -394,9 +414,10 @@ fn certificates(config: &Config) -> Result<Certificates, String> {
             .collect::<Vec<_>>()
             .join("\nkerbgate: ")
     })?;
-    let hosts = config.applications.iter().map(|app| &app.host);
-    for host in hosts.chain([&config.gateway.sign_in_host]) {
-        if !loaded.covers(host.as_str()) {
+    let ordered = assembly::acme_settings(config, &loaded).map(|acme| acme.hosts);
+    for host in config.published_names() {
+        let is_ordered = ordered.iter().flatten().any(|one| one.as_str() == host);
+        if !is_ordered && !loaded.covers(host) {
             tracing::warn!(%host, "no certificate in [[listener.certificates]] covers this published host");
         }
     }

@@ -27,6 +27,7 @@ use crate::app::generation::Generation;
 use crate::app::generation::Ground;
 use crate::app::generation::own_keys;
 use crate::app::ops::Readiness;
+use crate::app::orders::Orders;
 use crate::app::ports::Ports;
 use crate::app::readings;
 use crate::assembly;
@@ -48,6 +49,8 @@ pub(super) struct House {
     pub(super) limits: Live,
     /// For the listeners' handshakes.
     pub(super) certificates: Arc<Certificates>,
+    /// Certificates that are ordered.
+    pub(super) orders: Orders,
     current: tokio::sync::Mutex<Generation>,
     ground: Ground,
     parts: ArcSwap<Parts>,
@@ -92,13 +95,18 @@ impl House {
     /// The first generation.
     pub(super) async fn build(config: Config, ground: Ground) -> Result<Arc<Self>, StartError> {
         let first = Generation::build(config, &ground, None).await?;
-        let certificates = Certificates::default();
+        let certificates = Arc::clone(&ground.certificates);
         certificates.adopt(&first.certificates);
+        let orders = Orders::default();
+        orders.replace(first.acme.as_deref(), &certificates).await;
+        let published: Vec<_> = first.applications.values().cloned().collect();
+        first.pipeline.forwarder.watch(&published);
         let house = Arc::new(Self {
             pipeline: ArcSwap::new(Arc::clone(&first.pipeline)),
             ports: ArcSwap::from_pointee(first.ports.clone()),
             limits: assembly::listener_settings(&first.config).into(),
-            certificates: Arc::new(certificates),
+            certificates,
+            orders,
             parts: ArcSwap::from_pointee(Parts::of(&first)),
             standing: Mutex::new(Standing {
                 generation: 1,
@@ -128,10 +136,8 @@ impl House {
 
     /// The published TLS port of `host`.
     pub(super) fn port(&self, host: &str) -> Option<u16> {
-        self.ports
-            .load()
-            .get(&host.parse::<HostName>().ok()?)
-            .copied()
+        let host = host.parse::<HostName>().ok()?;
+        self.ports.load().of(host.as_str())
     }
 
     /// From now on `/readyz` says no.
@@ -184,12 +190,19 @@ impl House {
         };
         locked(&self.standing).needs_restart = needs_restart;
         self.certificates.adopt(&next.certificates);
+        let acme = next.acme.as_deref();
+        self.orders.replace(acme, &self.certificates).await;
         self.limits.set(assembly::listener_settings(&next.config));
         self.ports.store(Arc::new(next.ports.clone()));
         self.parts.store(Arc::new(Parts::of(&next)));
         let old = self.pipeline.swap(Arc::clone(&next.pipeline));
         let published: Vec<_> = next.applications.values().cloned().collect();
-        next.pipeline.forwarder.keep_only(&published);
+        let forwarder = &next.pipeline.forwarder;
+        forwarder.keep_only(&published);
+        if !Arc::ptr_eq(&old.forwarder, forwarder) {
+            old.forwarder.rest();
+        }
+        forwarder.watch(&published);
         let mut older = locked(&self.older);
         older.retain(|one| one.strong_count() > 0);
         older.push(Arc::downgrade(&old));
@@ -270,6 +283,8 @@ impl House {
         if let Some(delegator) = &parts.delegator {
             all.extend(readings::of_delegator(delegator));
         }
+        let now = self.ground.clock.unix();
+        all.extend(readings::of_ordered(&self.orders.standing(), now));
         all.extend(readings::of_process());
         all
     }

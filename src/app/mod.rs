@@ -7,6 +7,7 @@
 //! | File | What it is |
 //! |---|---|
 //! | `generation.rs` | the rooms of one configuration |
+//! | `orders.rs` | certificates that are ordered (ACME) |
 //! | `house.rs` | the generation in use, and how the next takes its place |
 //! | `watch.rs` | when the configuration is read again |
 //! | `sockets.rs`, `supervisor.rs` | what comes from the service manager, and what it is told |
@@ -16,6 +17,7 @@
 mod generation;
 mod house;
 pub mod ops;
+mod orders;
 mod ports;
 mod readings;
 mod sockets;
@@ -33,6 +35,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::Request;
+use http::Response;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
@@ -51,8 +54,12 @@ use crate::app::supervisor::Pulse;
 use crate::app::workers::Workers;
 use crate::config::Config;
 use crate::listener;
+use crate::listener::redirect::challenge;
+use crate::listener::redirect::proof;
 use crate::listener::redirect::to_https;
+use crate::listener::tls::Certificates;
 use crate::listener::tls::server_config;
+use crate::model::body::Body;
 use crate::model::clock::Clock;
 use crate::store::sqlite::SqliteStore;
 
@@ -146,6 +153,7 @@ async fn build(config: Config) -> Result<Arc<House>, StartError> {
     let database = config.gateway.state_dir.join("kerbgate.db");
     let store = SqliteStore::open(&database).await;
     let ground = Ground {
+        certificates: Arc::new(Certificates::default()),
         store: Arc::new(store.map_err(StartError::one)?),
         work: TaskTracker::new(),
         stop: CancellationToken::new(),
@@ -178,10 +186,7 @@ fn serve(
         let served = workers.serve(&socket, |socket| {
             let house = Arc::clone(house);
             let limits = house.limits.clone();
-            let redirect = move |request: Request<Incoming>| {
-                let answer = to_https(&request, |host| house.port(host));
-                async move { answer }
-            };
+            let redirect = move |request: Request<Incoming>| plain(Arc::clone(&house), request);
             listener::run(socket, limits, None, redirect, stop.clone())
         });
         serving.extend(served.map_err(StartError::one)?);
@@ -192,12 +197,23 @@ fn serve(
         let state = move || State {
             parts: house.readiness(),
             configuration: house.configuration(),
+            ordered: house.orders.told(),
             readings: house.readings(),
         };
         let socket = TcpListener::from_std(socket).map_err(StartError::one)?;
         ops.push(tokio::spawn(ops::serve(socket, Arc::new(state))));
     }
     Ok((serving, ops))
+}
+
+/// The answer of the plain listener: to an authority the proof that the host is ours, to all others the way to TLS.
+async fn plain(house: Arc<House>, request: Request<Incoming>) -> Response<Body> {
+    if let Some((host, token)) = challenge(&request)
+        && let Some(kept) = house.orders.proof(&host, &token).await
+    {
+        return proof(kept);
+    }
+    to_https(&request, |host| house.port(host))
 }
 
 fn private_folders(config: &Config) -> Result<(), StartError> {

@@ -37,6 +37,10 @@ pub struct State {
     pub parts: Vec<Readiness>,
     /// Which configuration serves, and why a changed one does not.
     pub configuration: serde_json::Value,
+    /// Certificates that are ordered, as far as any is missing or not renewed.
+    ///
+    /// Not among the parts: a host without a certificate gets one only if a balancer lets the authority through to us.
+    pub ordered: serde_json::Value,
     /// For `/metrics`.
     pub readings: Vec<Reading>,
 }
@@ -76,6 +80,7 @@ fn answer(request: &Request<Incoming>, readiness: &dyn Fn() -> State) -> Respons
             let State {
                 parts,
                 configuration,
+                ordered,
                 ..
             } = readiness();
             let ready = parts.iter().all(|part| part.ready);
@@ -92,7 +97,9 @@ fn answer(request: &Request<Incoming>, readiness: &dyn Fn() -> State) -> Respons
                 status,
                 format!(
                     "{}\n",
-                    serde_json::json!({"ready": ready, "parts": listed, "configuration": configuration})
+                    serde_json::json!({
+                        "ready": ready, "parts": listed, "configuration": configuration, "acme": ordered
+                    })
                 ),
             )
         }

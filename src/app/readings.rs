@@ -4,6 +4,7 @@
 
 use std::fs;
 
+use crate::acme::Standing;
 use crate::app::ops::Readiness;
 use crate::forward::Forwarder;
 use crate::kerberos::Delegator;
@@ -42,14 +43,66 @@ pub(super) fn of_forwarder(forwarder: &Forwarder) -> Vec<Reading> {
         "Connections to backends that wait for their next request",
         count(forwarder.waiting() as u64),
     )];
-    readings.extend(forwarder.status().into_iter().map(|server| Reading {
-        name: "backend_up",
-        help: "Whether a server gets requests: it is left out for a while after it failed",
-        labels: vec![
+    for server in forwarder.status() {
+        let labels = vec![
             ("published_url", server.published_url.to_string()),
             ("backend_url", server.backend),
-        ],
-        value: yes(!server.ejected),
+        ];
+        readings.push(Reading {
+            name: "backend_up",
+            help: "Whether a server gets requests: it is left out for a while after it failed",
+            labels: labels.clone(),
+            value: yes(!server.ejected),
+        });
+        readings.extend(server.healthy.map(|healthy| Reading {
+            name: "backend_healthy",
+            help: "What a server's health checks say, where it has some",
+            labels: labels.clone(),
+            value: yes(healthy),
+        }));
+        readings.extend(server.in_flight.map(|in_flight| Reading {
+            name: "backend_requests",
+            help: "Requests that a server has now, where they are counted",
+            labels: labels.clone(),
+            value: count(in_flight as u64),
+        }));
+    }
+    let queues = forwarder.queues().into_iter();
+    readings.extend(queues.map(|(published_url, waiting)| Reading {
+        name: "backend_queue",
+        help: "Requests that wait for a server, where servers take only so many",
+        labels: vec![("published_url", published_url.to_string())],
+        value: count(waiting as u64),
+    }));
+    readings
+}
+
+/// Certificates that are ordered; the hosts are those of the configuration.
+pub(super) fn of_ordered(standing: &[Standing], now: i64) -> Vec<Reading> {
+    let of = |wanted: &dyn Fn(&Standing) -> bool| {
+        let number = standing.iter().filter(|one| wanted(one)).count();
+        count(number as u64)
+    };
+    let mut readings = vec![
+        one(
+            "acme_hosts_without_certificate",
+            "Hosts that wait for their first certificate",
+            of(&|one| one.end.is_none()),
+        ),
+        one(
+            "acme_hosts_failing",
+            "Hosts whose last order of a certificate came to nothing",
+            of(&|one| one.trouble.is_some()),
+        ),
+    ];
+    readings.extend(standing.iter().filter_map(|one| {
+        let left = one.end?.saturating_sub(now).max(0);
+        Some(Reading {
+            name: "acme_certificate_seconds",
+            help: "How long an ordered certificate is still valid",
+            labels: vec![("host", one.host.to_string())],
+            value: count(left.unsigned_abs()),
+        })
     }));
     readings
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use crate::acme;
 use crate::assembly::own_identity::Own;
 use crate::authn;
 use crate::authn::seal::Keyring;
@@ -32,11 +33,13 @@ use crate::ldap;
 use crate::ldap::Dn;
 use crate::listener;
 use crate::listener::buckets::AtOnce;
+use crate::listener::tls::Certificates;
 use crate::mapping::settings as mapping;
 use crate::mapping::settings::GroupSource;
 use crate::mapping::settings::ManagedGroup;
 use crate::mapping::settings::UpnRule;
 use crate::model::names::BadName;
+use crate::model::names::HostName;
 use crate::model::secret::Secret;
 use crate::oidc;
 use crate::oidc::Issuer;
@@ -275,6 +278,30 @@ pub fn listener_settings(config: &Config) -> listener::Settings {
         drain: section.drain,
         ..listener::Settings::default()
     }
+}
+
+/// What is ordered by ACME, if anything; `files` are the certificates that need not be.
+#[must_use]
+pub fn acme_settings(config: &Config, files: &Certificates) -> Option<acme::Settings> {
+    let section = config.acme.as_ref()?;
+    let mut hosts = section.hosts.clone();
+    if hosts.is_empty() {
+        // RFC 8555 8.3, RFC 8737 3: neither challenge can prove a wildcard.
+        // RFC 8555 8.3, RFC 8737 3: neither challenge can prove a wildcard, and none is among these.
+        let wanted = |host: &&HostName| !files.covers(host.as_str());
+        hosts = config.published_hosts().filter(wanted).cloned().collect();
+    }
+    hosts.sort();
+    hosts.dedup();
+    Some(acme::Settings {
+        directory: section.directory.to_string(),
+        contact: section.contact.clone(),
+        challenge: section.challenge,
+        external_account: section.external_account.clone(),
+        ca_file: section.ca_file.clone(),
+        addresses: config.issuer.hosts.clone(),
+        hosts,
+    })
 }
 
 /// Lifetimes and places of sessions.

@@ -50,6 +50,8 @@ pub enum Purpose {
     Verifier,
     /// A form that waits for its person.
     KeptForm,
+    /// What ACME keeps: keys of accounts and certificates.
+    Acme,
 }
 
 /// The current key, and the one before.
@@ -136,6 +138,13 @@ impl Keyring {
         Ok(format!("v1.{}.{}", key.id, URL_SAFE_NO_PAD.encode(whole)))
     }
 
+    /// True when the current key sealed it; what lives for long is sealed anew before the key goes.
+    #[must_use]
+    pub fn is_current(&self, sealed: &str) -> bool {
+        let current = self.keys.first().map(|key| key.id.as_str());
+        sealed.split('.').nth(1) == current
+    }
+
     /// Opens what was sealed for the same purpose and record.
     ///
     /// # Errors
@@ -207,6 +216,7 @@ fn associated(purpose: Purpose, record: &str) -> Aad<Vec<u8>> {
         Purpose::RefreshToken => "refresh-token",
         Purpose::Verifier => "verifier",
         Purpose::KeptForm => "kept-form",
+        Purpose::Acme => "acme",
     };
     Aad::from([purpose.as_bytes(), b"\0", record.as_bytes()].concat())
 }
@@ -263,9 +273,11 @@ mod tests {
         let old = ring("a", None).seal(Purpose::Verifier, "1", "x").unwrap();
         let overlap = ring("b", Some("a"));
         assert!(overlap.open(Purpose::Verifier, "1", &old).is_ok());
+        assert!(!overlap.is_current(&old));
         let new = overlap.seal(Purpose::Verifier, "1", "x").unwrap();
         let after = ring("b", None);
         assert!(after.open(Purpose::Verifier, "1", &new).is_ok());
+        assert!(overlap.is_current(&new) && after.is_current(&new));
         assert!(matches!(
             after.open(Purpose::Verifier, "1", &old).unwrap_err(),
             SealError::KeyUnknown(_)

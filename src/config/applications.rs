@@ -1,8 +1,10 @@
 //! One file an application: `apps/<id>.toml` becomes an [`Application`].
 
+mod backend_http;
 mod backend_tls;
 mod balance;
 mod cors;
+mod health;
 mod links;
 pub(super) mod maintenance;
 mod public;
@@ -87,8 +89,9 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
     let published = published_url(root);
     let backends = backends(root, hosts);
     let backend_tls = backend_tls::read(&root.section("backend_tls"), &backends);
-    let balance = balance::balance(&root.section("balance"));
+    let balance = balance::balance(&root.section("balance"), &backends);
     let keep_host = root.flag("keep_host", false);
+    let keeps_encoded_slash = encoded_slash(root);
     let prefix = published.as_ref().map(|(_, _, prefix)| prefix.as_str());
     let public = public::read(root, prefix);
     let (access, sso) = if public.pass_through {
@@ -104,6 +107,7 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
             sso(&root.section("sso"), &backends),
         )
     };
+    let backend_http = backend_http::read(root, &backends, sso.as_ref());
     let cors = cors::read(&root.section("cors"));
     let maintenance = maintenance::read(&root.section("maintenance"), prefix);
     let limits = time_and_size(&root.section("limits"));
@@ -128,8 +132,11 @@ fn application(id: Option<AppId>, root: &Section<'_>, hosts: &Hosts) -> Option<A
         owner,
         host,
         prefix,
+        pattern: is_pattern(&published_url).then(|| published_url.clone()),
         published_url,
+        keeps_encoded_slash,
         backends: (!backends.is_empty()).then_some(backends)?,
+        backend_http,
         backend_tls,
         balance,
         keep_host,
@@ -159,6 +166,8 @@ fn published_url(root: &Section<'_>) -> Option<(Url, HostName, String)> {
     )?;
     let host = url
         .host_str()
+        // RFC 9525 6.3: a wildcard is the whole left-most label.
+        .map(|host| host.strip_prefix("*.").unwrap_or(host))
         .and_then(|host| host.parse::<HostName>().ok());
     let sound = url.scheme() == "https"
         && url.path().ends_with('/')
@@ -178,6 +187,27 @@ fn published_url(root: &Section<'_>) -> Option<(Url, HostName, String)> {
                 "\"{url}\" is not {WANTED}: https, a host name, a plain path that ends in \"/\", no query"
             ));
             None
+        }
+    }
+}
+
+fn is_pattern(published: &Url) -> bool {
+    published
+        .host_str()
+        .is_some_and(|host| host.starts_with("*."))
+}
+
+/// `"refuse"` or `"keep"`.
+fn encoded_slash(root: &Section<'_>) -> bool {
+    match root.text("encoded_slash").as_deref() {
+        None | Some("refuse") => false,
+        Some("keep") => true,
+        Some(other) => {
+            root.mistake(
+                "encoded_slash",
+                &format!("\"{other}\" is neither \"refuse\" nor \"keep\""),
+            );
+            false
         }
     }
 }

@@ -4,6 +4,7 @@
 //! and key. `kerbgate run`, `check` and every test use this one loader. Nothing is bound and nothing is
 //! written before it has succeeded.
 
+pub mod acme;
 pub mod applications;
 mod client_credential;
 pub mod limits;
@@ -16,6 +17,7 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::config::acme::Acme;
 use crate::config::applications::maintenance;
 use crate::config::limits::GatewayRates;
 use crate::config::prints::Prints;
@@ -36,6 +38,7 @@ use crate::model::addresses::Addresses;
 use crate::model::application::Application;
 use crate::model::application::Guests;
 use crate::model::application::Sso;
+use crate::model::names::HostName;
 
 /// Everything the gateway is told from outside, complete and checked.
 #[derive(Clone, Debug)]
@@ -44,6 +47,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// Sockets, certificates and limits towards clients.
     pub listener: Listener,
+    /// Certificates that are ordered; absent = all come from files.
+    pub acme: Option<Acme>,
     /// From where people may come to any application.
     pub addresses: Addresses,
     /// How much one person or address may ask for in all.
@@ -70,6 +75,22 @@ pub struct Config {
     pub prints: Prints,
 }
 
+impl Config {
+    /// The hosts of all applications and the sign-in host; a host comes once for each application on it.
+    pub fn published_hosts(&self) -> impl Iterator<Item = &HostName> {
+        let named = self.applications.iter().filter(|app| !app.is_pattern());
+        named
+            .map(|app| &app.host)
+            .chain([&self.gateway.sign_in_host])
+    }
+
+    /// The same with wildcards, as they are configured.
+    pub fn published_names(&self) -> impl Iterator<Item = &str> {
+        let names = self.applications.iter().map(Application::configured_host);
+        names.chain([self.gateway.sign_in_host.as_str()])
+    }
+}
+
 /// Loads and checks `path` and the applications' files it names.
 ///
 /// # Errors
@@ -88,7 +109,9 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     let root = Section::root(source, &table, mistakes);
     let hosts = sections::hosts(&root.section("hosts"));
     let gateway = sections::gateway(&root.section("gateway"));
-    let listener = sections::listener(&root.section("listener"));
+    let acme = root.section("acme");
+    let listener = sections::listener(&root.section("listener"), acme.exists());
+    let acme = acme::acme(&acme);
     let addresses = limits::addresses(&root.section("addresses"));
     let rates = limits::gateway_rates(&root.section("rates"));
     let issuer = sections::issuer(&root.section("issuer"), &hosts);
@@ -119,6 +142,7 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     let config = Config {
         gateway: gateway?,
         listener: listener?,
+        acme: acme?,
         addresses,
         rates,
         issuer: issuer?,
@@ -170,10 +194,16 @@ fn check_together(config: &Config, source: &Source, mistakes: &Mistakes) {
             problem,
         });
     };
+    for (key, problem) in acme::together(config) {
+        note(key, problem);
+    }
     let mut taken: HashMap<(String, String), &Application> = HashMap::new();
     for app in &config.applications {
         // Prefixes are compared in any case, as `route` does.
-        let place = (app.host.to_string(), app.prefix.to_ascii_lowercase());
+        let place = (
+            app.configured_host().to_owned(),
+            app.prefix.to_ascii_lowercase(),
+        );
         if let Some(other) = taken.insert(place, app) {
             let (first, second) = (&other.id, &app.id);
             note(
@@ -184,7 +214,7 @@ fn check_together(config: &Config, source: &Source, mistakes: &Mistakes) {
                 ),
             );
         }
-        if app.host == config.gateway.sign_in_host && app.prefix == "/" {
+        if app.configured_host() == config.gateway.sign_in_host.as_str() && app.prefix == "/" {
             note(
                 "published_url",
                 format!(
@@ -249,6 +279,12 @@ mod tests {
             let app = app.unwrap();
             fs::copy(app.path(), copy.path().join("apps").join(app.file_name())).unwrap();
         }
+        // A text that is base64url, too.
+        fs::write(
+            copy.path().join("eab-key"),
+            "b10lLJs8l1GPIzsLP0s6pMt8O0XVGnfT\n",
+        )
+        .unwrap();
         for secret in ["client-secret", "bind-password", "seal-key", "seal-key.old"] {
             fs::write(
                 copy.path().join(secret),
@@ -307,6 +343,38 @@ mod tests {
     }
 
     #[test]
+    fn the_protocol_of_a_backend_must_be_one_that_can_work() {
+        for (file, value, wanted) in [
+            ("intranet", "http2", Some("Negotiate is bound to HTTP/1.1")),
+            ("intranet", "auto", Some("Negotiate is bound to HTTP/1.1")),
+            ("intranet", "http1", None),
+            ("wiki", "auto", Some("within TLS (ALPN)")),
+            ("wiki", "http2", None),
+            (
+                "wiki",
+                "http3",
+                Some("one of \"http1\", \"http2\", \"auto\""),
+            ),
+        ] {
+            let copy = shipped(".");
+            let path = copy.path().join(format!("apps/{file}.toml"));
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, format!("backend_http = \"{value}\"\n{text}")).unwrap();
+            let loaded = load(&copy.path().join("kerbgate.toml"));
+            let mistakes: Vec<_> = loaded.err().unwrap_or_default().into_iter().collect();
+            let told: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+            match wanted {
+                None => assert!(told.is_empty(), "{file} {value}: {told:?}"),
+                Some(wanted) => {
+                    assert_eq!(told.len(), 1, "{file} {value}: {told:?}");
+                    assert_eq!(mistakes[0].key, "backend_http");
+                    assert!(told[0].contains(wanted), "{told:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn mistakes_of_all_files_are_reported_together() {
         let copy = shipped(".");
         let boot = copy.path().join("kerbgate.toml");
@@ -341,6 +409,48 @@ mod tests {
         ] {
             assert!(all.contains(part), "{part:?} is not in\n{all}");
         }
+    }
+
+    #[test]
+    fn mistakes_about_acme_are_named() {
+        let copy = shipped(".");
+        let boot = copy.path().join("kerbgate.toml");
+        let text = fs::read_to_string(&boot).unwrap();
+        fs::write(copy.path().join("eab-key"), "no base64url!").unwrap();
+        let told = |section: &str| {
+            fs::write(&boot, format!("{text}\n[acme]\n{section}")).unwrap();
+            let mistakes = load(&boot).err().unwrap_or_default();
+            let told = mistakes.iter().map(ToString::to_string);
+            told.collect::<Vec<_>>().join("\n")
+        };
+        let all = told(
+            "directory = \"http://ca.example/dir\"\ncontact = [\"it@example.com\"]\n\
+             challenge = \"dns-01\"\neab_kid = \"kid-1\"\neab_key_file = \"eab-key\"\nemail = \"x\"\n",
+        );
+        for part in [
+            "acme.directory: \"http://ca.example/dir\" is not the authority's directory",
+            "acme.terms_accepted: is not true; read the authority's terms",
+            "acme.contact: \"it@example.com\" is not a mail address",
+            "acme.challenge: \"dns-01\" is not one of \"http-01\", \"tls-alpn-01\"",
+            "acme.eab_key: is not base64url",
+            "acme.email: is no known key here",
+        ] {
+            assert!(all.contains(part), "{part:?} is not in\n{all}");
+        }
+        assert!(!all.contains("no base64url!"), "{all}");
+        let good = "directory = \"https://ca.example/dir\"\nterms_accepted = true\n";
+        let http = told(good);
+        assert!(
+            http.contains("listener.http: is missing; the authority asks there"),
+            "{http}"
+        );
+        let hosts = format!("{good}challenge = \"tls-alpn-01\"\nhosts = [\"other.example.net\"]\n");
+        let hosts = told(&hosts);
+        assert!(
+            hosts.contains("acme.hosts: other.example.net is not a published host"),
+            "{hosts}"
+        );
+        assert_eq!(told(&format!("{good}challenge = \"tls-alpn-01\"\n")), "");
     }
 
     #[test]

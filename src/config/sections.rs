@@ -348,7 +348,8 @@ fn forwarded(section: &Section<'_>) -> Trusted {
     }
 }
 
-pub(super) fn listener(section: &Section<'_>) -> Option<Listener> {
+/// `acme`: without files, certificates are ordered.
+pub(super) fn listener(section: &Section<'_>, acme: bool) -> Option<Listener> {
     const WANTED: &str = "an address with port such as \"0.0.0.0:443\" or \"[::]:443\"";
     let https = section.list("https", WANTED);
     if https.is_empty() {
@@ -371,10 +372,10 @@ pub(super) fn listener(section: &Section<'_>) -> Option<Listener> {
             })
         })
         .collect();
-    if certificates.is_empty() {
+    if certificates.is_empty() && !acme {
         section.required::<()>(
             "certificates",
-            "at least one [[listener.certificates]]",
+            "at least one [[listener.certificates]], or [acme]",
             None,
         );
     }
@@ -397,7 +398,8 @@ pub(super) fn listener(section: &Section<'_>) -> Option<Listener> {
         linger: section.span("linger", Duration::ZERO),
     };
     section.finish();
-    (!listener.https.is_empty() && !listener.certificates.is_empty()).then_some(listener)
+    let shown = acme || !listener.certificates.is_empty();
+    (!listener.https.is_empty() && shown).then_some(listener)
 }
 
 pub(super) fn issuer(section: &Section<'_>, hosts: &Hosts) -> Option<Issuer> {

@@ -223,6 +223,7 @@ fn reach_fix(app: &Application, error: &Error) -> String {
         .map(|backend| backend.url.to_string())
         .unwrap_or_default();
     match error {
+        Error::NoneLeft { last, .. } => reach_fix(app, last),
         Error::Tls { .. } => format!(
             "curl -v {url}\na private authority goes into backends.ca_file; the name in backend_urls must be in the certificate"
         ),
@@ -244,6 +245,8 @@ fn reach_fix(app: &Application, error: &Error) -> String {
         | Error::Header(_)
         | Error::Upgrade(_)
         | Error::Method(_)
+        | Error::QueueFull { .. }
+        | Error::QueueLate { .. }
         | Error::Misconfigured(_) => format!("curl -v {url}"),
     }
 }
@@ -371,6 +374,13 @@ fn refusal(world: &World, app: &Application, principal: &Principal, error: &Erro
 
 fn unreached(app: &Application, error: &Error) -> Refusal {
     let code = match error {
+        Error::NoneLeft { last, .. } => {
+            let proof = error.to_string();
+            let last = unreached(app, last);
+            return Refusal { proof, ..last };
+        }
+        Error::QueueFull { .. } => Code::BackendQueueFull,
+        Error::QueueLate { .. } => Code::BackendQueueTimeout,
         Error::FirstByte { .. } => Code::BackendTimeout,
         Error::Tls { .. } => Code::BackendTls,
         Error::Protocol { .. } | Error::Switched(_) | Error::Handshake { .. } => {

@@ -108,6 +108,7 @@ fn certificates(world: &World) -> Vec<Finding> {
         .collect();
     let loaded = match Certificates::load(&pairs) {
         Ok(loaded) => loaded,
+        Err(_) if pairs.is_empty() && world.config.acme.is_some() => Certificates::default(),
         Err(errors) => {
             let proof: Vec<_> = errors.iter().map(ToString::to_string).collect();
             let fix = "correct [[listener.certificates]]: chain (leaf first) and key, both PEM";
@@ -115,18 +116,21 @@ fn certificates(world: &World) -> Vec<Finding> {
             return vec![check::CERTIFICATE.fault("", proof.join("; "), mend)];
         }
     };
-    let apps = world.applications.iter().map(|app| &app.host);
-    let hosts: BTreeSet<_> = apps.chain([&world.config.gateway.sign_in_host]).collect();
+    let hosts: BTreeSet<_> = world.config.published_names().collect();
     let mut findings: Vec<Finding> = pairs
         .iter()
         .map(|(chain, _)| expiry(chain, world.clock.unix()))
         .collect();
+    let ordered = assembly::acme_settings(&world.config, &loaded).map(|acme| acme.hosts);
     findings.extend(hosts.into_iter().map(|host| {
-        if loaded.covers(host.as_str()) {
-            return check::CERTIFICATE.ok(host.as_str(), "covered");
+        if ordered.iter().flatten().any(|one| one.as_str() == host) {
+            return check::CERTIFICATE.ok(host, "ordered by ACME");
+        }
+        if loaded.covers(host) {
+            return check::CERTIFICATE.ok(host, "covered");
         }
         check::CERTIFICATE.warning(
-            host.as_str(),
+            host,
             "no certificate in [[listener.certificates]] is valid for this host",
             mend(
                 "browsers that come here directly get a TLS error",

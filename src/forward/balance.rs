@@ -5,6 +5,7 @@
 //! - Sticky is rendezvous hashing over session and backend URL: losing a server moves only its people,
 //!   every gateway and every restart chooses alike, and no further cookie is needed.
 //! - A server left out is still tried when all others fail: a guess of ours never makes an outage.
+//! - A server that fails its health checks is left out likewise, until they go well again; see [`super::health`].
 //! - A refused connection leaves a server out at once, for nobody can be served; a gateway error may
 //!   be about one page only, so it takes several in a row.
 
@@ -26,12 +27,19 @@ use rustls_pki_types::ServerName;
 
 use crate::model::application::Application;
 use crate::model::application::Backend;
+use crate::model::application::backend_http::BackendHttp;
 use crate::model::application::backend_tls::BackendTls;
 use crate::model::application::balance::Balance;
 use crate::model::application::balance::Eject;
 use crate::model::application::balance::Policy;
 
 use super::error::Error;
+use super::health::Checks;
+use super::health::Verdict;
+use super::http2::Http2;
+use super::queue::Queue;
+use super::queue::Slot;
+use super::share;
 
 /// One server, ready to be connected to.
 #[derive(Debug)]
@@ -44,6 +52,8 @@ pub struct Server {
     pub port: u16,
     /// The name its certificate has to have, and whom to believe that; absent = plain HTTP.
     pub tls: Option<(ServerName<'static>, Arc<ClientConfig>)>,
+    /// How HTTP/2 is spoken with it; absent = HTTP/1.1 alone.
+    pub http2: Option<Http2>,
     /// Connect here instead of resolving the host.
     pub address: Option<SocketAddr>,
     /// What it is called in `Host`.
@@ -60,25 +70,56 @@ pub struct Server {
     times: AtomicU32,
     /// Milliseconds since the group's beginning until which it is left out.
     until: AtomicU64,
+    /// How much it gets, compared with the others.
+    weight: u32,
+    /// What its health checks say.
+    pub health: Verdict,
+    /// Alive with each of its connections, where their number has a limit.
+    pub connections: Option<(u32, Arc<()>)>,
 }
 
 /// A request in flight, for as long as it lives.
-#[derive(Debug)]
-pub struct Busy(Arc<AtomicUsize>);
+#[derive(Debug, Default)]
+pub struct Busy {
+    count: Option<Arc<AtomicUsize>>,
+    /// Held where a server takes only so many.
+    slot: Option<Slot>,
+}
+
+impl Busy {
+    /// Which server its slot is on, if it has one.
+    #[must_use]
+    pub fn server(&self) -> Option<usize> {
+        self.slot.as_ref()?.server()
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        if let Some(count) = &self.count {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Server {
     /// Counts one more request, where they are counted.
     #[must_use]
-    pub fn busy(&self) -> Option<Busy> {
-        let count = Arc::clone(self.in_flight.as_ref()?);
-        count.fetch_add(1, Ordering::Relaxed);
-        Some(Busy(count))
+    pub fn busy(&self, slot: Option<Slot>) -> Busy {
+        let count = self.in_flight.clone();
+        if let Some(count) = &count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Busy { count, slot }
+    }
+
+    /// True when a further connection would be one too many.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.connections.as_ref().is_some_and(|(most, alive)| {
+            // One is the server's own.
+            Arc::strong_count(alive) > usize::try_from(*most).unwrap_or(usize::MAX)
+        })
     }
 
     /// Requests in flight; absent where they are not counted.
@@ -90,6 +131,12 @@ impl Server {
 
     fn load(&self) -> usize {
         self.in_flight().unwrap_or(0)
+    }
+
+    /// How long ago it came back after it was left out; absent = it never was.
+    fn back(&self, now: u64) -> Option<Duration> {
+        let since = self.until.load(Ordering::Relaxed).max(self.health.back());
+        (since != 0).then(|| Duration::from_millis(now.saturating_sub(since)))
     }
 }
 
@@ -108,8 +155,16 @@ pub struct Group {
     pub balance: Balance,
     /// As configured.
     tls: BackendTls,
+    /// As configured.
+    http: BackendHttp,
     /// The same, in the same order; a URL that cannot be used is `None`.
     servers: Vec<Option<Server>>,
+    /// Where servers take only so many requests at a time.
+    pub queue: Option<Arc<Queue>>,
+    /// No weights, no warming up: each server gets as much as any other, always.
+    even: bool,
+    /// Ask whether the servers are well.
+    pub checks: Checks,
     next: AtomicUsize,
     begin: Instant,
 }
@@ -120,10 +175,23 @@ impl Group {
     /// The servers of `application`, believed as `tls` says.
     #[must_use]
     pub fn new(application: &Application, tls: &Arc<ClientConfig>) -> Self {
+        let balance = &application.balance;
+        let shares = application
+            .backends
+            .iter()
+            .map(|backend| balance.share(&backend.url));
+        let shares: Vec<_> = shares.collect();
+        let most: Vec<_> = shares.iter().map(|share| share.max_connections).collect();
+        let first = shares.first().map(|share| share.weight);
         Self {
+            queue: Queue::new(&balance.queue, &most),
+            even: balance.slow_start.is_zero()
+                && shares.iter().all(|share| Some(share.weight) == first),
+            checks: Checks::default(),
             backends: application.backends.clone(),
             balance: application.balance.clone(),
             tls: application.backend_tls.clone(),
+            http: application.backend_http,
             servers: application
                 .backends
                 .iter()
@@ -143,6 +211,7 @@ impl Group {
         self.backends == application.backends
             && self.balance == application.balance
             && self.tls == application.backend_tls
+            && self.http == application.backend_http
     }
 
     /// The numbers of its servers.
@@ -156,10 +225,37 @@ impl Group {
         servers.filter_map(|(backend, server)| Some((backend, server.as_ref()?)))
     }
 
+    /// Each server with its place in the configuration, in its order.
+    pub fn places(&self) -> impl Iterator<Item = (usize, &Server)> {
+        let servers = self.servers.iter().enumerate();
+        servers.filter_map(|(index, server)| Some((index, server.as_ref()?)))
+    }
+
     /// True while `server` is left out.
     #[must_use]
-    pub fn is_ejected(&self, server: &Server) -> bool {
-        server.until.load(Ordering::Relaxed) > self.now()
+    pub fn is_out(&self, server: &Server) -> bool {
+        server.health.is_bad() || server.until.load(Ordering::Relaxed) > self.now()
+    }
+
+    /// The server at this place of the configuration.
+    #[must_use]
+    pub fn server(&self, index: usize) -> Option<&Server> {
+        self.servers.get(index)?.as_ref()
+    }
+
+    /// The right to send one more request to `server`; `None` when it has its most.
+    #[must_use]
+    pub fn admit(&self, index: usize, server: &Server) -> Option<Busy> {
+        match &self.queue {
+            None => Some(server.busy(None)),
+            Some(queue) => Some(server.busy(Some(queue.enter(index)?))),
+        }
+    }
+
+    /// True when `session` waits for its own server rather than going to another one.
+    #[must_use]
+    pub const fn waits_for_its_own(&self, session: Option<&[u8; 32]>) -> bool {
+        matches!(self.balance.policy, Policy::Sticky) && session.is_some()
     }
 
     /// Each server with its place in the configuration, in the order to be tried.
@@ -171,21 +267,84 @@ impl Group {
             .filter_map(|(index, server)| Some((index, server.as_ref()?)))
             .collect();
         if servers.len() > 1 {
-            let turn = self.next.fetch_add(1, Ordering::Relaxed) % servers.len();
-            servers.rotate_left(turn);
-            match (self.balance.policy, session) {
-                (Policy::Sticky, Some(session)) => {
-                    let session = number(session);
-                    servers
-                        .sort_by_key(|(_, server)| std::cmp::Reverse(mix(server.seed ^ session)));
-                }
-                (Policy::LeastRequests, _) => servers.sort_by_key(|(_, server)| server.load()),
-                (Policy::Sticky, None) | (Policy::RoundRobin, _) => {}
-            }
+            let turn = self.next.fetch_add(1, Ordering::Relaxed);
             let now = self.now();
-            servers.sort_by_key(|(_, server)| server.until.load(Ordering::Relaxed) > now);
+            let is_out = |server: &Server| {
+                server.health.is_bad() || server.until.load(Ordering::Relaxed) > now
+            };
+            servers.sort_by_key(|(_, server)| is_out(server));
+            let well = servers.partition_point(|(_, server)| !is_out(server));
+            let (well, out) = servers.split_at_mut(well);
+            self.order(well, turn, session, now);
+            self.order(out, turn, session, now);
         }
         servers
+    }
+
+    /// Brings servers that are alike otherwise into the order to be tried.
+    fn order(
+        &self,
+        servers: &mut [(usize, &Server)],
+        turn: usize,
+        session: Option<&[u8; 32]>,
+        now: u64,
+    ) {
+        if servers.len() < 2 {
+            return;
+        }
+        let share =
+            |server: &Server| share::of(server.weight, server.back(now), self.balance.slow_start);
+        let first = if self.even {
+            turn % servers.len()
+        } else {
+            let shares: Vec<_> = servers.iter().map(|(_, server)| share(server)).collect();
+            share::turn(turn, &shares)
+        };
+        servers.rotate_left(first);
+        match (self.balance.policy, session) {
+            (Policy::Sticky, Some(session)) => {
+                let session = number(session);
+                let hash = |server: &Server| mix(server.seed ^ session);
+                if self.even {
+                    servers.sort_by_key(|(_, server)| std::cmp::Reverse(hash(server)));
+                } else {
+                    let rank = |server: &Server| share::rank(hash(server), share(server));
+                    servers.sort_by(|(_, one), (_, other)| rank(other).total_cmp(&rank(one)));
+                }
+            }
+            (Policy::LeastRequests, _) if self.even => {
+                servers.sort_by_key(|(_, server)| server.load());
+            }
+            (Policy::LeastRequests, _) => {
+                servers.sort_by_key(|(_, server)| share::busy(server.load(), share(server)));
+            }
+            (Policy::Sticky, None) | (Policy::RoundRobin, _) => {}
+        }
+    }
+
+    /// Puts first, among servers that are as busy as the first, one that `waits`: for it a connection is ready.
+    pub fn prefer(&self, servers: &mut [(usize, &Server)], waits: impl Fn(&Server) -> bool) {
+        if self.balance.policy != Policy::LeastRequests {
+            return;
+        }
+        let Some((_, first)) = servers.first() else {
+            return;
+        };
+        let (load, out) = (first.load(), self.is_out(first));
+        let tied = servers
+            .iter()
+            .take_while(|(_, server)| server.load() == load && self.is_out(server) == out)
+            .count();
+        if tied > 1
+            && let Some((tied, _)) = servers.split_at_mut_checked(tied)
+        {
+            tied.sort_by_key(|(_, server)| !waits(server));
+        }
+    }
+
+    /// Notes what the health checks of `server` have come to.
+    pub fn judge(&self, server: &Server, well: bool, why: String) {
+        server.health.set(well, why, self.now());
     }
 
     /// Notes that `server` took no connection.
@@ -193,14 +352,13 @@ impl Group {
         self.eject(server, self.now());
     }
 
-    /// Notes how `server` answered. What is the client's fault says nothing about it.
-    pub fn note<T>(
-        &self,
-        server: &Server,
-        asked: &Result<(Response<T>, super::pool::Lease), Error>,
-    ) {
+    /// Notes how `server` answered, if it did. What is the client's fault says nothing about it.
+    pub fn note<T>(&self, server: &Server, asked: Result<Option<&Response<T>>, &Error>) {
         match asked {
-            Ok((response, _)) => self.answered(server, !is_gateways(response.status()), self.now()),
+            Ok(Some(response)) => {
+                self.answered(server, !is_gateways(response.status()), self.now());
+            }
+            Ok(None) => {}
             Err(Error::FirstByte { .. } | Error::Closed { .. } | Error::Protocol { .. }) => {
                 self.answered(server, false, self.now());
             }
@@ -218,6 +376,9 @@ impl Group {
                 | Error::Header(_)
                 | Error::Upgrade(_)
                 | Error::Method(_)
+                | Error::QueueFull { .. }
+                | Error::QueueLate { .. }
+                | Error::NoneLeft { .. }
                 | Error::Misconfigured(_),
             ) => {}
         }
@@ -319,6 +480,8 @@ fn server(backend: &Backend, application: &Application, tls: &Arc<ClientConfig>)
         }
         _ => None,
     };
+    let share = application.balance.share(url);
+    let http2 = Http2::new(application.backend_http, tls.as_ref().map(|(_, tls)| tls));
     let authority = match url.port() {
         Some(port) => format!("{}:{port}", url.host_str()?),
         None => url.host_str()?.to_owned(),
@@ -328,6 +491,7 @@ fn server(backend: &Backend, application: &Application, tls: &Arc<ClientConfig>)
         host: host.to_owned(),
         port: url.port_or_known_default()?,
         tls,
+        http2,
         address: backend.address,
         authority: HeaderValue::try_from(authority).ok()?,
         base: url.path().trim_end_matches('/').to_owned(),
@@ -339,6 +503,9 @@ fn server(backend: &Backend, application: &Application, tls: &Arc<ClientConfig>)
         failures: AtomicU32::new(0),
         times: AtomicU32::new(0),
         until: AtomicU64::new(0),
+        weight: share.weight,
+        health: Verdict::default(),
+        connections: share.max_connections.map(|most| (most, Arc::default())),
     })
 }
 
@@ -347,6 +514,7 @@ mod tests {
     use super::*;
     use crate::forward::connect::Trust;
     use crate::forward::connect::client_config;
+    use crate::model::application::balance::Share;
 
     fn group(policy: Policy, hosts: &[&str]) -> Group {
         let backends: Vec<Backend> = hosts
@@ -395,12 +563,12 @@ mod tests {
     #[test]
     fn least_requests_go_to_the_idle_one() {
         let group = group(Policy::LeastRequests, &["a", "b"]);
-        let busy = group.servers[0].as_ref().unwrap().busy().unwrap();
+        let busy = group.servers[0].as_ref().unwrap().busy(None);
         for _ in 0..4 {
             assert_eq!(group.in_turn(None)[0].1.host, "b");
         }
         let both = group.servers[1].as_ref().unwrap();
-        let (_one, _two) = (both.busy(), both.busy());
+        let (_one, _two) = (both.busy(None), both.busy(None));
         drop(busy);
         assert_eq!(group.in_turn(None)[0].1.host, "a");
     }
@@ -424,6 +592,62 @@ mod tests {
         group.answered(server, true, 26_000);
         assert_eq!(server.times.load(Ordering::Relaxed), 0);
         assert_eq!(span(&group.balance.eject, 40), Duration::from_secs(300));
+    }
+
+    #[test]
+    fn what_a_lost_server_had_is_shared_by_all_others() {
+        let group = group(Policy::RoundRobin, &["a", "b", "c"]);
+        group.judge(group.servers[0].as_ref().unwrap(), false, String::new());
+        let firsts: Vec<_> = (0..6).map(|_| group.in_turn(None)[0].0).collect();
+        assert_eq!(firsts.iter().filter(|first| **first == 1).count(), 3);
+        assert_eq!(firsts.iter().filter(|first| **first == 2).count(), 3);
+    }
+
+    #[test]
+    fn weights_hold_for_every_policy() {
+        let mut application = Application::sample();
+        application.backends = ["http://a/", "http://b/"]
+            .map(|url| Backend {
+                url: url.parse().unwrap(),
+                address: None,
+            })
+            .to_vec();
+        application.balance.servers.push(Share {
+            url: "http://a/".parse().unwrap(),
+            weight: 3,
+            max_connections: None,
+        });
+        let tls = client_config(Trust::Authorities(Vec::new()), None).unwrap();
+        for policy in [Policy::RoundRobin, Policy::LeastRequests, Policy::Sticky] {
+            application.balance.policy = policy;
+            let group = Group::new(&application, &tls);
+            let mut held = Vec::new();
+            let mut first = 0;
+            for session in sessions() {
+                let (index, server) = group.in_turn(Some(&session))[0];
+                first += usize::from(index == 0);
+                held.push(server.busy(None));
+            }
+            assert!((2150..2350).contains(&first), "{policy:?}: {first} of 3000");
+        }
+    }
+
+    #[test]
+    fn who_comes_back_gets_its_people_little_by_little() {
+        let hosts = ["a", "b"];
+        let mut group = group(Policy::Sticky, &hosts);
+        group.even = false;
+        group.balance.slow_start = Duration::from_secs(100);
+        let mine: Vec<_> = sessions().filter(|one| first(&group, one) == "a").collect();
+        let a = group.servers[0].as_ref().unwrap();
+        a.health.set(false, String::new(), 1);
+        assert!(mine.iter().all(|one| first(&group, one) == "b"));
+        a.health.set(true, String::new(), 1);
+        // A tenth of its weight: 0.1 of 1.1 instead of 1 of 2.
+        let back = mine.iter().filter(|one| first(&group, one) == "a").count();
+        assert!((100..450).contains(&back), "{back} of {}", mine.len());
+        group.balance.slow_start = Duration::ZERO;
+        assert!(mine.iter().all(|one| first(&group, one) == "a"));
     }
 
     #[test]

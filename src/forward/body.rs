@@ -10,6 +10,7 @@ use std::task::ready;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::HeaderName;
 use http_body::Body as _;
 use http_body::Frame;
 use http_body::SizeHint;
@@ -17,6 +18,8 @@ use hyper::body::Incoming;
 
 use super::headers::HOP_BY_HOP;
 use super::headers::NOT_IN_TRAILERS;
+use super::headers::scrub_trailers;
+use super::http2::Kept;
 use super::pool::Lease;
 use crate::listener::body::BodyCut;
 use crate::model::body::Body;
@@ -58,7 +61,18 @@ impl Watch {
 pub struct Upload {
     body: Body,
     watch: Watch,
-    trailers: Vec<http::HeaderName>,
+    trailers: Trailers,
+    /// Where the body comes back to, if nothing was done with it.
+    kept: Option<Kept>,
+}
+
+/// Which of a request's trailers are passed on.
+#[derive(Debug)]
+enum Trailers {
+    /// Those that were announced, and judged then.
+    Declared(Vec<HeaderName>),
+    /// Those that may be; these are the names of identity headers.
+    Judged(Vec<HeaderName>),
 }
 
 impl Upload {
@@ -74,15 +88,33 @@ impl Upload {
         let upload = Self {
             body,
             watch: watch.clone(),
-            trailers: Vec::new(),
+            trailers: Trailers::Declared(Vec::new()),
+            kept: None,
         };
         (upload, watch)
     }
 
     /// Passes these trailers on.
-    pub fn declare(mut self, trailers: &[http::HeaderName]) -> Self {
-        self.trailers = trailers.to_vec();
+    pub fn declare(mut self, trailers: &[HeaderName]) -> Self {
+        self.trailers = Trailers::Declared(trailers.to_vec());
         self
+    }
+
+    /// Passes all trailers on that may be, declared or not; `identity` are the names set for the application.
+    pub fn judge(mut self, identity: &[HeaderName]) -> Self {
+        self.trailers = Trailers::Judged(identity.to_vec());
+        self
+    }
+
+    /// Gives its body back there, if nothing was done with it.
+    pub fn kept(mut self, kept: Option<Kept>) -> Self {
+        self.kept = kept;
+        self
+    }
+
+    /// Where its body comes back to.
+    pub const fn take_kept(&mut self) -> Option<Kept> {
+        self.kept.take()
     }
 
     /// The watch of a body that was not sent yet.
@@ -109,14 +141,16 @@ impl http_body::Body for Upload {
                 let Some(trailers) = frame.trailers_mut() else {
                     return Poll::Ready(None);
                 };
-                // RFC 9110 6.5.1: trailers may be discarded, and those that nobody declared are.
-                let sent = std::mem::take(trailers);
-                let kept = self.trailers.iter();
-                trailers.extend(
-                    kept.flat_map(|name| {
-                        sent.get_all(name).iter().map(|v| (name.clone(), v.clone()))
-                    }),
-                );
+                match &self.trailers {
+                    // RFC 9110 6.5.1: trailers may be discarded, and those that nobody declared are.
+                    Trailers::Declared(kept) => {
+                        let sent = std::mem::take(trailers);
+                        trailers.extend(kept.iter().flat_map(|name| {
+                            sent.get_all(name).iter().map(|v| (name.clone(), v.clone()))
+                        }));
+                    }
+                    Trailers::Judged(identity) => scrub_trailers(trailers, identity),
+                }
                 Poll::Ready((!trailers.is_empty()).then_some(Ok(frame)))
             }
             None => {
@@ -190,7 +224,7 @@ impl http_body::Body for Download {
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
-                    scrub_trailers(trailers);
+                    answered_trailers(trailers);
                 }
                 self.release_at_end();
                 Poll::Ready(Some(Ok(frame)))
@@ -217,8 +251,14 @@ impl http_body::Body for Download {
     }
 }
 
-fn scrub_trailers(trailers: &mut http::HeaderMap) {
+fn answered_trailers(trailers: &mut http::HeaderMap) {
     for name in HOP_BY_HOP.iter().chain(&NOT_IN_TRAILERS) {
+        trailers.remove(name);
+    }
+    // Support reads these as the gateway's word.
+    let ours = |name: &&HeaderName| name.as_str().starts_with("kerbgate-");
+    let forged: Vec<_> = trailers.keys().filter(ours).cloned().collect();
+    for name in forged {
         trailers.remove(name);
     }
 }

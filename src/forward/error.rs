@@ -47,15 +47,21 @@ pub enum Error {
         within: Duration,
     },
     /// The connection ended before an answer. Not tried again: the backend may have acted on it.
-    #[error("backend {backend} closed the connection before it answered: {source}")]
+    #[error(
+        "backend {backend} closed the connection before it answered: {}",
+        whole(source)
+    )]
     Closed {
         /// `host:port`.
         backend: String,
         /// What hyper said.
         source: hyper::Error,
     },
-    /// The answer is no sound HTTP/1.
-    #[error("backend {backend} answered what is no HTTP/1: {source}")]
+    /// The answer is no sound HTTP.
+    #[error(
+        "backend {backend} answered what is no HTTP of the version that is configured: {}",
+        whole(source)
+    )]
     Protocol {
         /// `host:port`.
         backend: String,
@@ -101,16 +107,57 @@ pub enum Error {
     /// TRACE or CONNECT.
     #[error("method {0} is never forwarded")]
     Method(http::Method),
+    /// Every server has its most requests, and as many wait as may.
+    #[error("every server of {application} has its max_connections, and {length} requests wait")]
+    QueueFull {
+        /// The application.
+        application: String,
+        /// How many may wait.
+        length: usize,
+        /// When it makes sense to come back.
+        after: Duration,
+    },
+    /// Every server had its most requests for as long as one may wait.
+    #[error("every server of {application} had its max_connections for {waited:?}")]
+    QueueLate {
+        /// The application.
+        application: String,
+        /// How long the request waited.
+        waited: Duration,
+    },
+    /// Each server was tried, and none takes requests.
+    #[error("no server of {application} takes requests: {each}")]
+    NoneLeft {
+        /// The application.
+        application: String,
+        /// What is wrong with each.
+        each: String,
+        /// What was wrong with the one that was tried last.
+        last: Box<Self>,
+    },
     /// What cannot happen with a checked configuration.
     #[error("application {0} has no usable backend URL")]
     Misconfigured(String),
 }
 
+/// What hyper said, and what made it say so.
+fn whole(error: &hyper::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        said.push_str(": ");
+        said.push_str(&error.to_string());
+        cause = error.source();
+    }
+    said
+}
+
 impl Error {
     /// Whose side is at fault.
     #[must_use]
-    pub const fn side(&self) -> Side {
+    pub fn side(&self) -> Side {
         match self {
+            Self::NoneLeft { last, .. } => last.side(),
             Self::Unreachable { .. }
             | Self::ConnectTimeout { .. }
             | Self::Tls { .. }
@@ -119,6 +166,8 @@ impl Error {
             | Self::Protocol { .. }
             | Self::Switched(_)
             | Self::Handshake { .. }
+            | Self::QueueFull { .. }
+            | Self::QueueLate { .. }
             | Self::TicketRefused { .. } => Side::Backend,
             Self::Body(_)
             | Self::ClientGone
@@ -129,8 +178,11 @@ impl Error {
         }
     }
 
-    const fn code(&self) -> Code {
+    fn code(&self) -> Code {
         match self {
+            Self::NoneLeft { last, .. } => last.code(),
+            Self::QueueFull { .. } => Code::BackendQueueFull,
+            Self::QueueLate { .. } => Code::BackendQueueTimeout,
             Self::Unreachable { .. } | Self::ConnectTimeout { .. } | Self::Closed { .. } => {
                 Code::BackendUnreachable
             }
@@ -157,6 +209,13 @@ impl From<Error> for Stop {
         let detail = error.to_string();
         match (error.side(), error) {
             (_, Error::Credential(stop)) => *stop,
+            (_, Error::QueueFull { after, .. }) => {
+                Self::later(Code::BackendQueueFull, detail, after)
+            }
+            // Who comes back joins the queue again: soon is as good as later.
+            (_, Error::QueueLate { .. }) => {
+                Self::later(Code::BackendQueueTimeout, detail, Duration::from_secs(1))
+            }
             (Side::Client, error) => Self::deny(error.code(), detail),
             (side, error) => Self::fail(error.code(), side, detail),
         }

@@ -146,10 +146,29 @@ pub fn declared_trailers(headers: &HeaderMap, identity: &[&HeaderName]) -> Vec<H
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        // SECURITY: some servers merge trailers into the headers, and with them a forged identity.
-        .filter(|name| is_plain(name.as_str()) && !is_managed(name, identity))
-        .filter(|name| !HOP_BY_HOP.contains(name) && !NOT_IN_TRAILERS.contains(name))
+        .filter(|name| may_trail(name, identity))
         .collect()
+}
+
+/// Takes out what may not be passed on of trailers that nobody declared, as HTTP/2 allows (RFC 9113 8.1).
+pub fn scrub_trailers(trailers: &mut HeaderMap, identity: &[HeaderName]) {
+    let identity: Vec<&HeaderName> = identity.iter().collect();
+    let unwanted: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| !may_trail(name, &identity))
+        .cloned()
+        .collect();
+    for name in unwanted {
+        trailers.remove(name);
+    }
+}
+
+/// SECURITY: some servers merge trailers into the headers, and with them a forged identity.
+fn may_trail(name: &HeaderName, identity: &[&HeaderName]) -> bool {
+    is_plain(name.as_str())
+        && !is_managed(name, identity)
+        && !HOP_BY_HOP.contains(name)
+        && !NOT_IN_TRAILERS.contains(name)
 }
 
 /// `Trailer` for these names; nothing for none.

@@ -5,8 +5,8 @@
 //! # Why
 //!
 //! - The pool is our own: see [`pool`].
-//! - A request is sent again only when hyper gives it back unsent. A backend that took it may have acted
-//!   on it, whatever its method says.
+//! - A request is sent again only when hyper gives it back unsent, or when a kept connection ended without a
+//!   word and doing it twice does no harm: see [`resend`]. The second time is the last.
 //! - Whenever it is `send` that decides, a request with a body carries the token at once: by the time a 401
 //!   arrives the body would be gone, and to keep it back (`Expect: 100-continue`) costs a round trip or,
 //!   with servers that ignore it, a wait. A token that nobody asked for does no harm.
@@ -15,7 +15,8 @@
 //!   otherwise. `learn` believes only the backend's own word (`Persistent-Auth: true`), connection by
 //!   connection: that a request without a token was not answered 401 may as well mean that the page is
 //!   shown to anybody, and then the person would be nobody there without a sign of it.
-//! - A request without a token that hyper gives back unsent gets one before it goes on a new connection.
+//! - A request that goes on a new connection gets a token made for that one: whether it had none, for the old
+//!   connection knew the person, or had one that the backend's replay cache may know (RFC 4120 3.2.3).
 //! - A ticket is never sent over and over: a second 401 is an answer, and it is about us, not about the
 //!   visitor.
 
@@ -26,8 +27,14 @@ pub mod connect;
 pub mod error;
 pub mod frames;
 pub mod headers;
+pub mod health;
+pub mod http2;
 pub mod negotiate;
 pub mod pool;
+pub mod queue;
+pub mod reach;
+pub mod resend;
+pub mod share;
 pub mod status;
 pub mod upgrade;
 
@@ -53,8 +60,10 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use rustls::ClientConfig;
+use tokio::sync::Semaphore;
 use url::Url;
 
+use crate::forward::balance::Busy;
 use crate::forward::balance::Group;
 use crate::forward::balance::Server;
 use crate::forward::body::Download;
@@ -64,16 +73,19 @@ use crate::forward::body::Watch;
 use crate::forward::connect::Trust;
 use crate::forward::error::Error;
 use crate::forward::headers::Origin;
+use crate::forward::pool::Connection;
 use crate::forward::pool::Key;
 use crate::forward::pool::Lease;
 use crate::forward::pool::Limits;
 use crate::forward::pool::Partition;
 use crate::forward::pool::Pool;
+use crate::forward::resend::Spare;
 use crate::forward::upgrade::Wish;
 use crate::listener::body::IdleBody;
 use crate::model::application::Application;
 use crate::model::application::SendToken;
 use crate::model::application::Sso;
+use crate::model::application::backend_http::BackendHttp;
 use crate::model::body::Body;
 use crate::model::stop::Stop;
 use crate::route::target::Target;
@@ -120,6 +132,8 @@ pub struct Forwarder {
     tls: Arc<ClientConfig>,
     /// By published URL: each segment of an application has servers of its own.
     groups: ArcSwap<HashMap<Url, Arc<Group>>>,
+    /// How many health checks may run at a time.
+    checks: Arc<Semaphore>,
 }
 
 /// A request on its way, before it is known which server gets it.
@@ -130,6 +144,8 @@ struct Draft<'a> {
     target: &'a Target,
     /// Trailers of its body that are passed on.
     trailers: Vec<HeaderName>,
+    /// Names of identity headers, where trailers come undeclared.
+    identity: Vec<HeaderName>,
     /// It asks for a WebSocket.
     wish: Option<Wish>,
 }
@@ -139,6 +155,23 @@ struct Reached<'a> {
     server: &'a Server,
     index: usize,
     lease: Lease,
+}
+
+/// What became of a request that was sent.
+enum Asked {
+    /// The answer has begun.
+    Answered(Response<Incoming>),
+    /// Nothing was done with it, or nothing that could not be done twice: its body, and what went wrong.
+    Again(Upload, Error),
+}
+
+impl Asked {
+    const fn answer(&self) -> Option<&Response<Incoming>> {
+        match self {
+            Self::Answered(response) => Some(response),
+            Self::Again(..) => None,
+        }
+    }
 }
 
 const SWEEP: Duration = Duration::from_secs(10);
@@ -156,7 +189,37 @@ impl Forwarder {
             tls: connect::client_config(trust.clone(), None)?,
             trust,
             groups: ArcSwap::default(),
+            checks: Arc::new(Semaphore::new(health::AT_ONCE)),
         })
+    }
+
+    /// Begins to ask the servers of applications that want it whether they are well.
+    pub fn watch(&self, applications: &[Arc<Application>]) {
+        for application in applications {
+            if application.balance.health.is_none() {
+                continue;
+            }
+            match self.group(application) {
+                Ok(group) => {
+                    let host = application
+                        .keep_host
+                        .then(|| published_authority(application));
+                    let host = host.and_then(|host| HeaderValue::try_from(host).ok());
+                    health::begin(&group, host.as_ref(), &self.checks);
+                }
+                Err(error) => {
+                    tracing::error!(application = %application.id, %error, "no health checks");
+                }
+            }
+        }
+    }
+
+    /// Asks no server any more: another forwarder has taken over.
+    pub fn rest(&self) {
+        self.groups
+            .load()
+            .values()
+            .for_each(|group| group.checks.stop());
     }
 
     /// Ends the waiting connections of a session that has ended.
@@ -174,11 +237,17 @@ impl Forwarder {
     pub fn keep_only(&self, applications: &[Arc<Application>]) {
         let published: HashMap<_, _> = applications
             .iter()
-            .map(|app| (&app.published_url, app))
+            .map(|app| (app.configured_url(), app))
             .collect();
         self.groups.rcu(|groups| {
             let mut groups = HashMap::clone(groups);
-            groups.retain(|url, group| published.get(url).is_some_and(|app| group.is_of(app)));
+            groups.retain(|url, group| {
+                let stays = published.get(url).is_some_and(|app| group.is_of(app));
+                if !stays {
+                    group.checks.stop();
+                }
+                stays
+            });
             groups
         });
         let groups = self.groups.load();
@@ -217,37 +286,49 @@ impl Forwarder {
         };
         let has_body = !body.is_end_stream();
         let reached = self.reach(&group, &draft, &exchange).await?;
-        let (index, server) = (reached.index, reached.server);
-        let renew = credential
-            .filter(|_| has_body || send != SendToken::OnChallenge)
-            .map(|credential| (credential, index));
+        let renew = credential.filter(|_| has_body || send != SendToken::OnChallenge);
         let token = match renew {
-            Some((credential, index)) if has_body || reached.lease.wants_token(send) => {
-                Some(make(credential, index, reached.lease.binding()).await?)
+            Some(credential) if has_body || reached.lease.wants_token(send) => {
+                Some(make(credential, reached.index, reached.lease.binding()).await?)
             }
             Some(_) | None => None,
         };
-        let upload = Upload::new(body).0.declare(&draft.trailers);
-        let request = draft.request(server, token, upload)?;
-        let asked = self
-            .ask(&draft, server, reached.lease, request, renew)
-            .await;
-        group.note(server, &asked);
-        let (mut response, mut lease) = asked?;
+        let upload = match reached.lease.stream() {
+            None => Upload::new(body).0.declare(&draft.trailers),
+            Some(_) => http2::upload(body, &draft.identity),
+        };
+        let request = draft.request(reached.server, token, upload)?;
+        let (mut response, mut reached) = self.ask(&draft, &group, reached, request, renew).await?;
         match credential {
-            Some(credential) if !lease.with_token && negotiate::is_asked(&response) => {
+            Some(credential) if !reached.lease.with_token && negotiate::is_asked(&response) => {
+                let Reached {
+                    server,
+                    index,
+                    mut lease,
+                } = reached;
                 lease.taint();
+                let busy = lease.busy.take();
                 Box::pin(drain(response, lease)).await;
                 let key = key(server, &exchange.partition);
-                let next = self.connection(&draft, server, &key).await?;
-                let token = make(credential, index, next.binding()).await?;
+                let lease = self.connection(&draft, server, &key, busy).await?;
+                let token = make(credential, index, lease.binding()).await?;
                 let empty = Upload::new(crate::model::body::empty()).0;
                 let request = draft.request(server, Some(token), empty)?;
-                let renew = Some((credential, index));
-                (response, lease) = self.ask(&draft, server, next, request, renew).await?;
+                let next = Reached {
+                    server,
+                    index,
+                    lease,
+                };
+                let renew = Some(credential);
+                (response, reached) = self.ask(&draft, &group, next, request, renew).await?;
             }
             Some(_) | None => {}
         }
+        let Reached {
+            server,
+            index,
+            mut lease,
+        } = reached;
         if negotiate::is_asked(&response) {
             lease.taint();
         }
@@ -264,98 +345,72 @@ impl Forwarder {
         Ok(draft.answer(response, lease, index))
     }
 
-    /// A connection to the first server in turn that takes one.
-    async fn reach<'a>(
-        &self,
-        group: &'a Group,
-        draft: &Draft<'_>,
-        exchange: &Exchange<'_>,
-    ) -> Result<Reached<'a>, Error> {
-        let mut last = Error::Misconfigured(draft.application.id.to_string());
-        for (index, server) in group.in_turn(exchange.session.as_ref()) {
-            let key = key(server, &exchange.partition);
-            match self.connection(draft, server, &key).await {
-                Ok(lease) => {
-                    return Ok(Reached {
-                        server,
-                        index,
-                        lease,
-                    });
-                }
-                // Nothing was sent: the next one may have it.
-                Err(error) => {
-                    tracing::warn!(application = %draft.application.id, %error, "backend not reached");
-                    group.refused(server);
-                    last = error;
-                }
-            }
-        }
-        Err(last)
-    }
-
     async fn connection(
         &self,
         draft: &Draft<'_>,
         server: &Server,
         key: &Key,
+        busy: Option<Busy>,
     ) -> Result<Lease, Error> {
         if let Some(mut lease) = self.pool.take(key) {
-            lease.busy = server.busy();
+            lease.busy = busy;
             return Ok(lease);
         }
-        let within = draft.application.limits.connect;
-        let connection = connect::connect(server, within).await?;
+        if server.is_full() {
+            self.pool.make_room(server.id);
+        }
+        let connection = draft.connected(server).await?;
         let mut lease = self.pool.lease(key, connection);
-        lease.busy = server.busy();
+        lease.busy = busy;
         Ok(lease)
     }
 
-    /// Sends once; a second time, on a new connection, only if nothing was sent.
-    async fn ask(
+    /// Sends once; a second time, on a new connection, where that does no harm.
+    async fn ask<'a>(
         &self,
         draft: &Draft<'_>,
-        server: &Server,
-        mut lease: Lease,
+        group: &'a Group,
+        mut reached: Reached<'a>,
         request: Request<Upload>,
-        renew: Option<(&Credential<'_>, usize)>,
-    ) -> Result<(Response<Incoming>, Lease), Error> {
-        let watch = request.body().watch();
-        lease.with_token = request.headers().contains_key(header::AUTHORIZATION);
-        if lease.with_token {
-            lease.taint();
-        }
-        let sending = lease.sender().try_send_request(request);
-        let mut failed = match draft.answered(server, &watch, sending).await? {
-            Ok(response) => return Ok((response, lease)),
-            Err(failed) => failed,
+        renew: Option<&Credential<'_>>,
+    ) -> Result<(Response<Incoming>, Reached<'a>), Error> {
+        let asked = draft
+            .once(reached.server, &mut reached.lease, request)
+            .await;
+        group.note(reached.server, asked.as_ref().map(Asked::answer));
+        let body = match asked? {
+            Asked::Answered(response) => return Ok((response, reached)),
+            Asked::Again(body, error) => {
+                tracing::debug!(%error, "sent once more");
+                body
+            }
         };
-        let Some(mut request) = failed.take_message() else {
-            return Err(lost(server, &watch, failed.into_error()));
-        };
-        tracing::debug!(backend = %server, "connection was closed before the request was sent");
-        let within = draft.application.limits.connect;
-        let connection = connect::connect(server, within).await?;
-        let mut lease = lease.renewed(connection);
+        // Boxed, as what is rare: it would lie in every request's future.
+        let mut reached = Box::pin(self.renewed(draft, group, reached)).await?;
         // The connection that knew the person is gone, and a token was bound to its certificate.
-        if let Some((credential, index)) = renew {
-            let token = make(credential, index, lease.binding()).await?;
-            request.headers_mut().insert(header::AUTHORIZATION, token);
-            lease.with_token = true;
-        }
-        if lease.with_token {
-            lease.taint();
-        }
-        let sending = lease.sender().try_send_request(request);
-        match draft.answered(server, &watch, sending).await? {
-            Ok(response) => Ok((response, lease)),
-            Err(failed) => Err(lost(server, &watch, failed.into_error())),
-        }
+        let token = match renew {
+            Some(credential) => {
+                Some(make(credential, reached.index, reached.lease.binding()).await?)
+            }
+            None => None,
+        };
+        let request = draft.request(reached.server, token, body)?;
+        let asked = match draft
+            .once(reached.server, &mut reached.lease, request)
+            .await
+        {
+            Ok(Asked::Answered(response)) => Ok(response),
+            Ok(Asked::Again(_, error)) | Err(error) => Err(error),
+        };
+        group.note(reached.server, asked.as_ref().map(Some));
+        Ok((asked?, reached))
     }
 
     /// The servers of an application, as it is configured now.
     fn group(&self, application: &Application) -> Result<Arc<Group>, Error> {
         let known = self.groups.load();
-        if let Some(group) = known.get(&application.published_url)
+        // One group for all hosts of a wildcard: the servers are the same.
+        if let Some(group) = known.get(application.configured_url())
             && group.is_of(application)
         {
             return Ok(Arc::clone(group));
@@ -363,10 +418,20 @@ impl Forwarder {
         let group = Arc::new(Group::new(application, &self.tls(application)?));
         self.groups.rcu(|groups| {
             let mut groups = HashMap::clone(groups);
-            groups.insert(application.published_url.clone(), Arc::clone(&group));
+            let place = groups.entry(application.configured_url().clone());
+            // Two requests may come to this at a time; what one of them counts, the other must see.
+            let kept = place.or_insert_with(|| Arc::clone(&group));
+            if !kept.is_of(application) {
+                *kept = Arc::clone(&group);
+            }
             groups
         });
-        Ok(group)
+        let known = self.groups.load();
+        let known = known.get(application.configured_url());
+        Ok(known
+            .filter(|known| known.is_of(application))
+            .cloned()
+            .unwrap_or(group))
     }
 
     /// TLS as the application wants it: the common settings where it says nothing.
@@ -407,6 +472,10 @@ impl<'a> Draft<'a> {
         let trailers = headers::declared_trailers(&headers, &identity);
         let takes_trailers = headers::takes_trailers(&headers);
         headers::scrub(&mut headers, &identity)?;
+        let undeclared = match application.backend_http {
+            BackendHttp::Http1 => Vec::new(),
+            BackendHttp::Http2 | BackendHttp::Auto => identity.into_iter().cloned().collect(),
+        };
         if let Some(declared) = headers::trailer_header(&trailers) {
             headers.insert(header::TRAILER, declared);
         }
@@ -436,6 +505,7 @@ impl<'a> Draft<'a> {
             headers,
             application,
             target: exchange.target,
+            identity: undeclared,
             trailers,
             wish,
         })
@@ -475,6 +545,52 @@ impl<'a> Draft<'a> {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         Ok(request)
+    }
+
+    /// A new connection to `server`, for this request.
+    async fn connected(&self, server: &Server) -> Result<Connection, Error> {
+        let within = self.application.limits.connect;
+        match self.wish {
+            // RFC 6455: a WebSocket begins as HTTP/1.1, whatever else the server speaks.
+            Some(_) => Box::pin(connect::http1(server, within)).await,
+            None => connect::connect(server, within).await,
+        }
+    }
+
+    /// Sends `request` on `lease`, once.
+    async fn once(
+        &self,
+        server: &Server,
+        lease: &mut Lease,
+        mut request: Request<Upload>,
+    ) -> Result<Asked, Error> {
+        let watch = request.body().watch();
+        lease.with_token = request.headers().contains_key(header::AUTHORIZATION);
+        if lease.with_token {
+            lease.taint();
+        }
+        let spare = Spare::of(&request, lease);
+        let kept = request.body_mut().take_kept();
+        let sending = lease.send(request);
+        let answered = self.answered(server, &watch, sending).await;
+        let mut failed = match answered.inspect_err(|_| lease.retire())? {
+            Ok(response) => return Ok(Asked::Answered(response)),
+            Err(failed) => failed,
+        };
+        let unsent = failed.take_message();
+        let error = failed.into_error();
+        let again = match (unsent, spare) {
+            (Some(request), _) => Some(request.into_body()),
+            (None, Some(spare)) if spare.allows(lease, &error) => {
+                Some(Upload::new(crate::model::body::empty()).0)
+            }
+            (None, Some(_) | None) => http2::unprocessed(&error, kept).await,
+        };
+        let error = lost(server, &watch, error);
+        match again {
+            Some(body) => Ok(Asked::Again(body, error)),
+            None => Err(error),
+        }
     }
 
     /// Waits for an answer to begin. As long as a body is being sent, its progress is what counts.
@@ -570,7 +686,9 @@ fn lost(server: &Server, watch: &Watch, source: hyper::Error) -> Error {
     match watch.progress() {
         Progress::Cut(cut) => Error::Body(cut),
         Progress::Gone => Error::ClientGone,
-        Progress::Sending(_) | Progress::Sent(_) if source.is_parse() => {
+        Progress::Sending(_) | Progress::Sent(_)
+            if source.is_parse() || http2::is_nonsense(&source) =>
+        {
             Error::Protocol { backend, source }
         }
         Progress::Sending(_) | Progress::Sent(_) => Error::Closed { backend, source },

@@ -21,6 +21,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use futures_util::future::Either;
+use http::Request;
+use http::Response;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
 
@@ -28,6 +33,8 @@ use crate::model::application::SendToken;
 
 use super::balance::Busy;
 use super::body::Upload;
+use super::http2;
+use super::resend::Heard;
 
 /// Whose connections: nobody's in particular, or one session's alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -117,12 +124,36 @@ struct Waiting {
     since: Instant,
 }
 
-/// A connection; ends when dropped.
+/// Where requests go in.
+#[derive(Debug)]
+enum Sender {
+    /// One after the other; the connection ends with its task.
+    Http1(SendRequest<Upload>, AbortHandle),
+    /// One, on a connection that carries others beside it.
+    Http2(http2::Stream),
+}
+
+impl Sender {
+    /// What carries others' requests too is never kept here.
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Http1(sender, _) => sender.is_closed(),
+            Self::Http2(_) => true,
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        match self {
+            Self::Http1(sender, _) => sender.is_ready(),
+            Self::Http2(_) => false,
+        }
+    }
+}
+
+/// A connection, or a place on one; ends when dropped.
 #[derive(Debug)]
 pub struct Connection {
-    /// Where requests go in.
-    pub sender: SendRequest<Upload>,
-    task: AbortHandle,
+    sender: Sender,
     /// It has carried Negotiate, or was asked for it.
     tainted: bool,
     /// Of its certificate; see [`super::binding`].
@@ -131,18 +162,58 @@ pub struct Connection {
     accepted: bool,
     /// The backend said that it takes the connection for the person from now on.
     persistent: bool,
+    /// Counts what the backend says.
+    heard: Option<Heard>,
+    /// Held where the number of connections has a limit.
+    counted: Option<Arc<()>>,
 }
 
 impl Connection {
     /// A connection driven by `task`.
     pub const fn new(sender: SendRequest<Upload>, task: AbortHandle) -> Self {
+        Self::of(Sender::Http1(sender, task))
+    }
+
+    /// A place on a connection with others.
+    pub const fn multiplexed(stream: http2::Stream) -> Self {
+        Self::of(Sender::Http2(stream))
+    }
+
+    const fn of(sender: Sender) -> Self {
         Self {
             sender,
-            task,
             tainted: false,
             binding: None,
             accepted: false,
             persistent: false,
+            heard: None,
+            counted: None,
+        }
+    }
+
+    /// The same, counted as one of its server's.
+    #[must_use]
+    pub fn counted(mut self, counted: Option<Arc<()>>) -> Self {
+        self.counted = counted;
+        self
+    }
+
+    /// The same, and where its bytes are counted.
+    #[must_use]
+    pub fn hearing(mut self, heard: Heard) -> Self {
+        self.heard = Some(heard);
+        self
+    }
+
+    /// Sends a request, which comes back if nothing of it was sent.
+    pub fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>
+    {
+        match &mut self.sender {
+            Sender::Http1(sender, _) => Either::Left(sender.try_send_request(request)),
+            Sender::Http2(stream) => Either::Right(stream.send(request)),
         }
     }
 
@@ -156,7 +227,10 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.task.abort();
+        match &self.sender {
+            Sender::Http1(_, task) => task.abort(),
+            Sender::Http2(_) => {}
+        }
     }
 }
 
@@ -176,9 +250,22 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Where requests go in.
-    pub const fn sender(&mut self) -> &mut SendRequest<Upload> {
-        &mut self.connection.sender
+    /// Sends a request, which comes back if nothing of it was sent.
+    pub fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>
+    {
+        self.connection.send(request)
+    }
+
+    /// The place among others' requests, where it is one.
+    #[must_use]
+    pub const fn stream(&self) -> Option<&http2::Stream> {
+        match &self.connection.sender {
+            Sender::Http1(..) => None,
+            Sender::Http2(stream) => Some(stream),
+        }
     }
 
     /// The same right on a new connection; the old one ends.
@@ -197,6 +284,18 @@ impl Lease {
         self.connection.binding.clone()
     }
 
+    /// How much the backend has said on it, if that is counted.
+    #[must_use]
+    pub const fn heard(&self) -> Option<&Heard> {
+        self.connection.heard.as_ref()
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub const fn partition(&self) -> &Partition {
+        &self.key.partition
+    }
+
     /// Whether its next request needs a token to be the person's.
     #[must_use]
     pub const fn wants_token(&self, send: SendToken) -> bool {
@@ -212,6 +311,13 @@ impl Lease {
     pub const fn judge(&mut self, accepted: bool, persistent: bool) {
         self.connection.accepted = accepted;
         self.connection.persistent = accepted && persistent;
+    }
+
+    /// Keeps further requests from a connection that many share: it may be dead.
+    pub fn retire(&self) {
+        if let Some(stream) = self.stream() {
+            stream.retire();
+        }
     }
 
     /// Notes that it carries, or was asked for, Negotiate.
@@ -289,6 +395,42 @@ impl Pool {
             reused: false,
             with_token: false,
             busy: None,
+        }
+    }
+
+    /// Whether a connection of exactly this key waits.
+    #[must_use]
+    pub fn has(&self, key: &Key) -> bool {
+        let shard = self.shard(key);
+        let slot = shard.get(&key.partition.session().copied());
+        slot.and_then(|slot| slot.waiting.get(key))
+            .is_some_and(|waiting| !waiting.is_empty())
+    }
+
+    /// Ends the connection to `backend` that waits longest, whosesoever it is, to make room for another.
+    ///
+    /// Looks through all waiting connections.
+    pub fn make_room(&self, backend: u64) {
+        let oldest = |shard: &Shard| {
+            let all = shard.values().flat_map(|slot| &slot.waiting);
+            let of_backend = all.filter(|(key, _)| key.backend == backend);
+            let waiting =
+                of_backend.filter_map(|(key, waiting)| Some((waiting.front()?.since, key)));
+            let oldest = waiting.min_by_key(|(since, _)| *since);
+            oldest.map(|(since, key)| (since, key.clone()))
+        };
+        let found = self
+            .shards
+            .iter()
+            .filter_map(|shard| oldest(&shard.lock().unwrap_or_else(PoisonError::into_inner)));
+        let Some((_, key)) = found.min_by_key(|(since, _)| *since) else {
+            return;
+        };
+        let mut shard = self.shard(&key);
+        let slot = shard.get_mut(&key.partition.session().copied());
+        let waiting = slot.and_then(|slot| slot.waiting.get_mut(&key));
+        if waiting.and_then(VecDeque::pop_front).is_some() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

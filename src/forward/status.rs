@@ -13,8 +13,10 @@ pub struct ServerStatus {
     pub published_url: Url,
     /// The backend URL as configured.
     pub backend: String,
-    /// Left out, for it refused connections or answered badly.
+    /// Left out, for it refused connections, answered badly or failed its health checks.
     pub ejected: bool,
+    /// What its health checks say; absent where there are none.
+    pub healthy: Option<bool>,
     /// Requests in flight; absent where they are not counted.
     pub in_flight: Option<usize>,
     /// Connections that wait for their next request.
@@ -34,12 +36,22 @@ impl Forwarder {
         });
         let mut status = Vec::new();
         for (published_url, group) in self.groups.load().iter() {
-            for (backend, server) in group.each() {
+            let servers = group.backends.iter().enumerate();
+            for (index, backend) in servers {
+                let Some(server) = group.server(index) else {
+                    continue;
+                };
+                let taken = || Some(group.queue.as_ref()?.taken(index));
                 status.push(ServerStatus {
                     published_url: published_url.clone(),
                     backend: backend.url.to_string(),
-                    ejected: group.is_ejected(server),
-                    in_flight: server.in_flight(),
+                    ejected: group.is_out(server),
+                    healthy: group
+                        .balance
+                        .health
+                        .is_some()
+                        .then(|| !server.health.is_bad()),
+                    in_flight: server.in_flight().or_else(taken),
                     waiting: waiting.get(&server.id).copied().unwrap_or(0),
                 });
             }
@@ -48,6 +60,19 @@ impl Forwarder {
             (a.published_url.as_str(), &a.backend).cmp(&(b.published_url.as_str(), &b.backend))
         });
         status
+    }
+
+    /// How many requests wait for a server, by published URL, where servers take only so many.
+    #[must_use]
+    pub fn queues(&self) -> Vec<(Url, usize)> {
+        let groups = self.groups.load();
+        let queues = groups.iter().filter_map(|(url, group)| {
+            let queue = group.queue.as_ref()?;
+            Some((url.clone(), queue.waiting()))
+        });
+        let mut queues: Vec<_> = queues.collect();
+        queues.sort();
+        queues
     }
 }
 
@@ -78,7 +103,7 @@ mod tests {
         let (_, a) = group.each().next().unwrap();
         let (_, b) = group.each().last().unwrap();
         group.refused(a);
-        let _busy = b.busy();
+        let _busy = b.busy(None);
         let seen: Vec<_> = forwarder
             .status()
             .into_iter()

@@ -17,6 +17,7 @@ pub mod connection;
 pub mod forwarded;
 pub mod framing;
 pub mod guard;
+pub mod ordered;
 pub mod proxy_header;
 pub mod redirect;
 pub mod switch;
@@ -345,6 +346,10 @@ async fn secure<S, F>(
         },
     };
     let (_, session) = stream.get_ref();
+    // SECURITY: RFC 8737 3: after the proof the connection ends; no byte of it is ever read as a request.
+    if session.alpn_protocol() == Some(ordered::ACME_TLS) {
+        return;
+    }
     let http2 = session.alpn_protocol() == Some(b"h2");
     let peer = Peer {
         tls_version: session

@@ -20,6 +20,9 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::prelude::X509Certificate;
 
+use super::ordered;
+use super::ordered::Ordered;
+
 /// What is wrong with a certificate or its key.
 #[derive(Debug, Error)]
 pub enum CertificateError {
@@ -66,7 +69,10 @@ struct Table {
 
 /// The certificates in use.
 #[derive(Debug, Default)]
-pub struct Certificates(ArcSwap<Table>);
+pub struct Certificates {
+    files: ArcSwap<Table>,
+    ordered: ArcSwap<Ordered>,
+}
 
 impl Certificates {
     /// Reads pairs of files: chain (leaf first) and key, both PEM.
@@ -74,7 +80,10 @@ impl Certificates {
     /// # Errors
     /// Everything that is wrong, each with its file.
     pub fn load(pairs: &[(PathBuf, PathBuf)]) -> Result<Self, Vec<CertificateError>> {
-        Ok(Self(ArcSwap::from_pointee(read(pairs)?)))
+        Ok(Self {
+            files: ArcSwap::from_pointee(read(pairs)?),
+            ordered: ArcSwap::default(),
+        })
     }
 
     /// Reads them again; new connections get the new ones.
@@ -82,19 +91,24 @@ impl Certificates {
     /// # Errors
     /// As [`Self::load`]; the old ones stay in use.
     pub fn reload(&self, pairs: &[(PathBuf, PathBuf)]) -> Result<(), Vec<CertificateError>> {
-        self.0.store(Arc::new(read(pairs)?));
+        self.files.store(Arc::new(read(pairs)?));
         Ok(())
     }
 
-    /// Takes over what was loaded elsewhere and found good; new connections get it.
+    /// Takes over the files that were loaded elsewhere and found good; new connections get them.
     pub fn adopt(&self, loaded: &Self) {
-        self.0.store(loaded.0.load_full());
+        self.files.store(loaded.files.load_full());
+    }
+
+    /// Takes what was ordered, in place of what was ordered before; new connections get it.
+    pub fn set_ordered(&self, ordered: Ordered) {
+        self.ordered.store(Arc::new(ordered));
     }
 
     /// The chains whose first certificate ends before `time`, in seconds since 1970, each with its end.
     #[must_use]
     pub fn ending_before(&self, time: i64) -> Vec<(PathBuf, i64)> {
-        let table = self.0.load();
+        let table = self.files.load();
         let ending = table.ends.iter().filter(|(_, end)| *end < time);
         ending.cloned().collect()
     }
@@ -102,22 +116,48 @@ impl Certificates {
     /// True when a certificate is valid for `host`, itself or by a wildcard.
     #[must_use]
     pub fn covers(&self, host: &str) -> bool {
-        !candidates(&self.0.load(), host).is_empty()
+        self.ordered.load().certificate(host).is_some()
+            || !candidates(&self.files.load(), host).is_empty()
+    }
+
+    /// Whether a client that named `sni` in its handshake was shown what is valid for `host` too. A host that no
+    /// certificate here is for says nothing: somebody else shows one for it.
+    #[must_use]
+    pub fn serve_together(&self, sni: &str, host: &str) -> bool {
+        let (files, ordered) = (self.files.load(), self.ordered.load());
+        let of = |name: &str| {
+            let ordered = ordered.certificate(name).into_iter();
+            ordered
+                .chain(candidates(&files, name))
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        let (shown, wanted) = (of(sni), of(host));
+        wanted.is_empty()
+            || wanted
+                .iter()
+                .any(|one| shown.iter().any(|other| Arc::ptr_eq(one, other)))
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let table = self.0.load();
+        if ordered::asks_for_proof(&hello) {
+            let host = hello.server_name()?.to_ascii_lowercase();
+            return self.ordered.load().proofs.get(&host).cloned();
+        }
+        let table = self.files.load();
         // A client without SNI (a health check by address) gets some certificate and will judge it; one
         // that names a host which is not ours is told so.
         let Some(name) = hello.server_name() else {
             return table.first.clone();
         };
-        let candidates = candidates(&table, &name.to_ascii_lowercase());
+        let name = name.to_ascii_lowercase();
+        let ordered = self.ordered.load();
+        let ordered = ordered.certificate(&name).into_iter();
         let fits =
             |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
-        candidates.iter().find(fits).cloned()
+        ordered.chain(candidates(&table, &name)).find(fits).cloned()
     }
 }
 
@@ -146,7 +186,9 @@ pub fn server_config(
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(certificates);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = [&b"h2"[..], b"http/1.1", ordered::ACME_TLS]
+        .map(<[u8]>::to_vec)
+        .to_vec();
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(Arc::new(config))
 }
@@ -218,14 +260,16 @@ fn read_pair(
 }
 
 /// What a first certificate says.
-struct Leaf {
-    names: Vec<String>,
+pub(super) struct Leaf {
+    pub(super) names: Vec<String>,
     /// Seconds since 1970.
-    end: i64,
+    pub(super) start: i64,
+    /// Seconds since 1970.
+    pub(super) end: i64,
 }
 
 /// The DNS names a certificate is valid for, and its end. RFC 9525 2: the subject's common name is none.
-fn read_leaf(leaf: &CertificateDer<'_>) -> Result<Leaf, String> {
+pub(super) fn read_leaf(leaf: &CertificateDer<'_>) -> Result<Leaf, String> {
     let (_, leaf) = X509Certificate::from_der(leaf).map_err(|error| error.to_string())?;
     let san = leaf
         .subject_alternative_name()
@@ -246,8 +290,9 @@ fn read_leaf(leaf: &CertificateDer<'_>) -> Result<Leaf, String> {
             "names no DNS host (subjectAltName): no browser accepts it",
         ));
     }
+    let start = leaf.validity().not_before.timestamp();
     let end = leaf.validity().not_after.timestamp();
-    Ok(Leaf { names, end })
+    Ok(Leaf { names, start, end })
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! A published application: where it is, who may enter, and how it learns who came.
 
+pub mod backend_http;
 pub mod backend_tls;
 pub mod balance;
 pub mod cors;
+pub mod health;
 pub mod links;
 pub mod maintenance;
 pub mod public;
@@ -37,8 +39,15 @@ pub struct Application {
     pub prefix: String,
     /// `https://host[:port]/prefix`: what a browser's address bar shows.
     pub published_url: Url,
+    /// With a wildcard host: the published URL as it is configured, `*.` and all. `host` is then what follows the `*.`,
+    /// or in [`Self::at`] the whole host of one request.
+    pub pattern: Option<Url>,
+    /// Whether `%2F` in a path is taken for a part of a name and passed on; otherwise it is refused.
+    pub keeps_encoded_slash: bool,
     /// The servers that answer; at least one.
     pub backends: Vec<Backend>,
+    /// Which HTTP they are spoken to in.
+    pub backend_http: backend_http::BackendHttp,
     /// What TLS with them differs in.
     pub backend_tls: backend_tls::BackendTls,
     /// How requests are spread over them.
@@ -258,7 +267,10 @@ impl Application {
             host: "wiki.example.com".parse().unwrap(),
             prefix: String::from("/"),
             published_url: Url::parse("https://wiki.example.com/").unwrap(),
+            pattern: None,
+            keeps_encoded_slash: false,
             backends: Vec::new(),
+            backend_http: backend_http::BackendHttp::default(),
             backend_tls: backend_tls::BackendTls::default(),
             balance: balance::Balance::default(),
             keep_host: false,
@@ -286,6 +298,36 @@ impl Application {
 }
 
 impl Application {
+    /// True when it stands for all hosts of its pattern, and not for one of them.
+    #[must_use]
+    pub fn is_pattern(&self) -> bool {
+        self.pattern.as_ref() == Some(&self.published_url)
+    }
+
+    /// The published URL as it is configured.
+    #[must_use]
+    pub fn configured_url(&self) -> &Url {
+        self.pattern.as_ref().unwrap_or(&self.published_url)
+    }
+
+    /// The host as it is configured: `intranet.example.com`, `*.apps.example.com`.
+    #[must_use]
+    pub fn configured_host(&self) -> &str {
+        self.configured_url().host_str().unwrap_or_default()
+    }
+
+    /// What a pattern is for one host: an application like any other.
+    #[must_use]
+    pub fn at(&self, host: HostName) -> Option<Self> {
+        let mut published_url = self.published_url.clone();
+        published_url.set_host(Some(host.as_str())).ok()?;
+        Some(Self {
+            host,
+            published_url,
+            ..self.clone()
+        })
+    }
+
     /// True when a request needs an on-premises account before it can go on.
     #[must_use]
     pub fn needs_account(&self) -> bool {

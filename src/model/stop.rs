@@ -162,7 +162,7 @@ codes! {
     TargetRefused "target-refused" BAD_REQUEST, "the path holds an encoded slash, a backslash, `..;` or a bad escape: such a path could mean two things to two programs";
     HostUnknown "host-unknown" NOT_FOUND, "no application is published under this host name; compare with `published_url`";
     PathUnknown "path-unknown" NOT_FOUND, "the host is published, but not this path";
-    HostMismatch "host-mismatch" MISDIRECTED_REQUEST, "`:authority` and `Host` disagree, or name no host: two programs would read two hosts";
+    HostMismatch "host-mismatch" MISDIRECTED_REQUEST, "`:authority` and `Host` disagree, or name no host (two programs would read two hosts); or the connection was made for a host with another certificate";
     MethodRefused "method-refused" METHOD_NOT_ALLOWED, "TRACE and CONNECT are never forwarded";
     UpgradeRefused "upgrade-refused" NOT_IMPLEMENTED, "the application does not allow protocol upgrades";
     BodyTooLarge "body-too-large" PAYLOAD_TOO_LARGE, "the request body is above the application's `max_body`";
@@ -242,6 +242,8 @@ codes! {
     BackendUnreachable "backend-unreachable" BAD_GATEWAY, "the backend refuses or drops connections";
     BackendTls "backend-tls" BAD_GATEWAY, "the backend's certificate does not verify: name, authority or date";
     BackendTimeout "backend-timeout" GATEWAY_TIMEOUT, "the backend did not begin to answer in time";
+    BackendQueueFull "backend-queue-full" SERVICE_UNAVAILABLE, "every server has its `max_connections`, and `[balance.queue] length` requests wait: the servers are slow, or too few";
+    BackendQueueTimeout "backend-queue-timeout" SERVICE_UNAVAILABLE, "every server had its `max_connections` for as long as `[balance.queue] timeout`: the servers are slow, or too few";
     BackendProtocol "backend-protocol" BAD_GATEWAY, "the backend's answer is no sound HTTP";
     TicketRefused "ticket-refused" BAD_GATEWAY, "the backend answered 401 to the ticket: SPN on the wrong account, old keytab, kernel-mode authentication, clock";
     Internal "internal-error" INTERNAL_SERVER_ERROR, "a defect in Kerbgate; the log has the details";

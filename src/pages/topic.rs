@@ -110,7 +110,11 @@ impl Topic {
             | Code::TokenClaimMissing => Self::SignInUnconfirmed,
             Code::TokenWithoutPerson | Code::BearerNotAccepted => Self::NotForPrograms,
             Code::PersonDisabled => Self::PersonInactive,
-            Code::StoreUnavailable | Code::Overloaded | Code::KdcBusy => Self::Busy,
+            Code::StoreUnavailable
+            | Code::Overloaded
+            | Code::KdcBusy
+            | Code::BackendQueueFull
+            | Code::BackendQueueTimeout => Self::Busy,
             Code::Maintenance => Self::Maintenance,
             Code::NotAllowed | Code::DenyRule => Self::NoAccess,
             Code::GuestsDenied => Self::NoGuests,

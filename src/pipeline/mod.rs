@@ -7,6 +7,7 @@
 pub mod admission;
 mod exchange;
 mod form;
+mod grpc;
 mod stay;
 mod trace;
 mod tunnel;
@@ -43,8 +44,10 @@ use crate::listener::body::IdleBody;
 use crate::listener::body::LimitedBody;
 use crate::listener::body::TimedBody;
 use crate::listener::buckets::Key;
+use crate::listener::tls::Certificates;
 use crate::mapping::Mapping;
 use crate::model::application::Application;
+use crate::model::application::backend_http::BackendHttp;
 use crate::model::application::cors;
 use crate::model::application::cors::Cors;
 use crate::model::application::cors::Preflight;
@@ -71,6 +74,7 @@ use crate::route::Entrance;
 use crate::route::Matched;
 use crate::route::OWN_PREFIX;
 use crate::route::Routes;
+use crate::route::target::BadTarget;
 use crate::route::target::Target;
 use crate::sso::BackendCredential;
 use crate::sso::Sso;
@@ -79,6 +83,8 @@ use crate::sso::Sso;
 pub struct Pipeline {
     /// Which client it is, and whether it may come in.
     pub admission: Admission,
+    /// Whether its connection is one for the host it asks for.
+    pub certificates: Arc<Certificates>,
     /// 1
     pub routes: Routes,
     /// 2
@@ -107,9 +113,16 @@ impl Pipeline {
         let asks = Asks::of(request.method(), request.headers());
         let head_only = request.method() == Method::HEAD;
         let connects = request.method() == Method::CONNECT;
+        let calls = grpc::is_call(&request);
         let mut response = match self.walk(request, &mut trace).await {
             Ok(response) => response,
-            Err(stop) => self.stopped(stop, &mut trace, asks, language),
+            Err(stop) => {
+                let response = self.stopped(stop, &mut trace, asks, language);
+                match calls {
+                    true => grpc::refusal(response, &trace),
+                    false => response,
+                }
+            }
         };
         if trace.app.as_ref().is_some_and(|app| app.cors.is_some()) {
             mark_for_other_sites(response.headers_mut(), &trace);
@@ -161,9 +174,22 @@ impl Pipeline {
         let named = trace.named();
         let named = named.map_err(|bad| Stop::deny(Code::HostMismatch, bad.to_string()))?;
         let (mut head, content) = request.into_parts();
-        let target = Target::parse(&head.uri)
-            .map_err(|bad| Stop::deny(Code::TargetRefused, bad.to_string()))?;
-        let app = match self.routes.find(&named.host, &target)? {
+        let target = match Target::parse(&head.uri) {
+            Err(BadTarget::Disguised(b'/')) => self.routes.with_slashes(&named.host, &head.uri)?,
+            read => read.map_err(|bad| Stop::deny(Code::TargetRefused, bad.to_string()))?,
+        };
+        let found = self.routes.find(&named.host, &target)?;
+        if let Some(sni) = trace.handshake_named(&named.host)
+            && !self.certificates.serve_together(sni, &named.host)
+        {
+            // RFC 9110 15.5.20: a connection for one host, reused for another (RFC 9113 9.1.1).
+            let detail = format!(
+                "the connection is for {sni}, whose certificate is not for {}",
+                named.host
+            );
+            return Err(Stop::deny(Code::HostMismatch, detail));
+        }
+        let app = match found {
             Matched::Application(app) => app,
             Matched::Own(path) => {
                 let host = host(&named.host)?;
@@ -276,7 +302,10 @@ impl Pipeline {
         };
         let (request, kept) = match form {
             Some(form) => form::resumed(head, form),
-            None => (Request::from_parts(head, bounded(content, &app)?), None),
+            None => {
+                let content = bounded(content, &app, min_rate(&head, &app))?;
+                (Request::from_parts(head, content), None)
+            }
         };
         let outbound = Outbound {
             app: &app,
@@ -296,9 +325,14 @@ impl Pipeline {
         };
 
         trace.enter("rewrite");
-        rewrite::response(response.headers_mut(), &app, &self.links);
+        // One host of a wildcard: its own links alone are known.
+        let links = match app.pattern {
+            None => Arc::clone(&self.links),
+            Some(_) => Arc::new(Links::new([&*app])),
+        };
+        rewrite::response(response.headers_mut(), &app, &links);
         if app.links.any() {
-            let (application, links) = (Arc::clone(&app), Arc::clone(&self.links));
+            let application = Arc::clone(&app);
             let guide = rewrite::body::Guide { application, links };
             response = rewrite::body::translate(response, &guide);
         }
@@ -534,15 +568,21 @@ fn mark_for_other_sites(headers: &mut HeaderMap, trace: &Trace) {
 }
 
 /// The request's body within the application's limits.
-fn bounded(content: Incoming, app: &Application) -> Result<Body, Stop> {
+fn bounded(content: Incoming, app: &Application, min_rate: u64) -> Result<Body, Stop> {
     if HttpBody::is_end_stream(&content) {
         return Ok(body::empty());
     }
     let limits = &app.limits;
-    let paced = IdleBody::new(content, limits.idle).at_least(limits.min_rate);
+    let paced = IdleBody::new(content, limits.idle).at_least(min_rate);
     let limited = LimitedBody::new(paced, limits.max_body)
         .map_err(|cut| Stop::deny(Code::BodyTooLarge, cut.to_string()))?;
     Ok(limited.boxed_unsync())
+}
+
+/// A call may go on as a conversation: a slow side is no attack there, and holds no more than a stream.
+fn min_rate(head: &Parts, app: &Application) -> u64 {
+    let talks = app.backend_http != BackendHttp::Http1 && grpc::is_call_head(head);
+    if talks { 0 } else { app.limits.min_rate }
 }
 
 /// An exchange that has to be over at `end`, its answer's last byte included.

@@ -61,12 +61,15 @@ pub(super) struct Trace {
     named: Option<Result<HostPort, BadAuthority>>,
     /// The id as a header's value.
     id: HeaderValue,
+    /// The host named in the TLS handshake.
+    sni: Option<Arc<str>>,
 }
 
 impl Trace {
     pub(super) fn begin(request: &Request<Incoming>) -> Self {
-        let peer = request.extensions().get::<Peer>().map(|peer| peer.client);
-        let client = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let peer = request.extensions().get::<Peer>();
+        let client = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.client);
+        let sni = peer.and_then(|peer| peer.sni.clone());
         let now = Instant::now();
         let id = Uuid::now_v7();
         let mut text = Uuid::encode_buffer();
@@ -94,8 +97,14 @@ impl Trace {
             other_site: None,
             traced,
             named: Some(named),
+            sni,
             id: HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("")),
         }
+    }
+
+    /// What was named in the handshake, where it is not `host`.
+    pub(super) fn handshake_named(&self, host: &str) -> Option<&str> {
+        self.sni.as_deref().filter(|sni| *sni != host)
     }
 
     /// The host that the request is for; asked once.

@@ -221,7 +221,8 @@ impl Links {
     #[must_use]
     pub fn new<'a>(applications: impl IntoIterator<Item = &'a Application>) -> Self {
         let mut links = Self::default();
-        for application in applications {
+        // Which of a wildcard's hosts a link means, nobody knows.
+        for application in applications.into_iter().filter(|app| !app.is_pattern()) {
             let index = links.published.len();
             let host = application.host.as_str().into();
             links.hosts.entry(host).or_default().push(index);

@@ -2,7 +2,8 @@
 //!
 //! In: host and normalised path. Out: the application and the [`Entrance`], or one of the gateway's own
 //! paths. Most specific first: the host exactly, then the longest path prefix, whatever the order of the
-//! files. The cost of a look-up does not grow with the number of applications.
+//! files. The cost of a look-up does not grow with the number of applications. A wildcard host stands for hosts with one
+//! more label; what it publishes becomes an application of its own for each of them that is asked for.
 
 pub mod table;
 pub mod target;
@@ -10,7 +11,9 @@ pub mod target;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::Uri;
 use http::request::Parts;
+use moka::sync::Cache;
 
 use crate::model::application::Application;
 use crate::model::application::cors;
@@ -20,6 +23,7 @@ use crate::model::stop::Code;
 use crate::model::stop::Stop;
 use crate::route::table::Folder;
 use crate::route::table::Place;
+use crate::route::target::BadTarget;
 use crate::route::target::Target;
 
 /// Prefix of the gateway's own paths on every published host.
@@ -72,7 +76,13 @@ pub fn entrance(app: &Application, head: &Parts, target: &Target, empty: bool) -
 #[derive(Clone, Debug)]
 pub struct Routes {
     hosts: HashMap<HostName, Folder>,
+    /// By what follows the `*.`.
+    wildcards: HashMap<HostName, Folder>,
+    /// What wildcards have become, by host and prefix. Any client can ask for any host: bounded.
+    found: Cache<(HostName, String), Arc<Application>>,
 }
+
+const FOUND: u64 = 4096;
 
 impl Routes {
     /// The table for `applications`; `sign_in_host` is the gateway's own.
@@ -82,11 +92,21 @@ impl Routes {
         applications: impl IntoIterator<Item = Arc<Application>>,
     ) -> Self {
         let mut hosts: HashMap<HostName, Folder> = HashMap::new();
+        let mut wildcards: HashMap<HostName, Folder> = HashMap::new();
         hosts.entry(sign_in_host).or_default();
         for app in applications {
-            hosts.entry(app.host.clone()).or_default().publish(app);
+            let kind = if app.is_pattern() {
+                &mut wildcards
+            } else {
+                &mut hosts
+            };
+            kind.entry(app.host.clone()).or_default().publish(app);
         }
-        Self { hosts }
+        Self {
+            hosts,
+            wildcards,
+            found: Cache::new(FOUND),
+        }
     }
 
     /// What `host` (lower case, no trailing dot) and `target` lead to.
@@ -94,7 +114,8 @@ impl Routes {
     /// # Errors
     /// `host-unknown` or `path-unknown`.
     pub fn find(&self, host: &str, target: &Target) -> Result<Matched, Stop> {
-        let Some(root) = self.hosts.get(host) else {
+        // A host of its own wins, whatever its paths.
+        let Some(root) = self.hosts.get(host).or_else(|| self.wildcard(host)) else {
             return Err(Stop::deny(Code::HostUnknown, format!("host {host:?}")));
         };
         let path = target.path();
@@ -102,12 +123,74 @@ impl Routes {
             return Ok(Matched::Own(own.to_owned()));
         }
         match root.find(target) {
+            Some(Place::In(app)) if app.is_pattern() => self.instance(app, host),
             Some(Place::In(app)) => Ok(Matched::Application(Arc::clone(app))),
             Some(Place::Before(app)) => Ok(Matched::AddSlash(app.prefix.clone())),
             None => Err(Stop::deny(
                 Code::PathUnknown,
                 format!("host {host}, path {path}"),
             )),
+        }
+    }
+
+    /// The wildcard above `host`: for one more label, no less and no more (RFC 9525 6.3).
+    fn wildcard(&self, host: &str) -> Option<&Folder> {
+        if self.wildcards.is_empty() {
+            return None;
+        }
+        let (_, parent) = host.split_once('.')?;
+        self.wildcards.get(parent)
+    }
+
+    /// The application that `pattern` is for `host`.
+    fn instance(&self, pattern: &Application, host: &str) -> Result<Matched, Stop> {
+        // SECURITY: stricter than a `Host` header; it becomes part of URLs and cookies' homes.
+        let unknown = || Stop::deny(Code::HostUnknown, format!("host {host:?}"));
+        let name: HostName = host.parse().map_err(|_| unknown())?;
+        let key = (name.clone(), pattern.prefix.clone());
+        if let Some(known) = self.found.get(&key) {
+            return Ok(Matched::Application(known));
+        }
+        let app = Arc::new(pattern.at(name).ok_or_else(unknown)?);
+        self.found.insert(key, Arc::clone(&app));
+        Ok(Matched::Application(app))
+    }
+
+    /// The target of a request whose path holds `%2F`, where it cannot matter that some backends take it for a slash.
+    ///
+    /// # Errors
+    /// The application does not keep it, or another reading leads elsewhere.
+    pub fn with_slashes(&self, host: &str, uri: &Uri) -> Result<Target, Stop> {
+        let refused = |why: String| Stop::deny(Code::TargetRefused, why);
+        let (kept, opened) =
+            Target::parse_with_slashes(uri).map_err(|bad| refused(bad.to_string()))?;
+        let Matched::Application(app) = self.find(host, &kept)? else {
+            return Err(refused(BadTarget::Disguised(b'/').to_string()));
+        };
+        if !app.keeps_encoded_slash {
+            let detail = format!("%2f in the path; {} has encoded_slash = \"refuse\"", app.id);
+            return Err(refused(detail));
+        }
+        // SECURITY: what is decided by path holds for both readings, or nobody gets in.
+        let open = |target: &Target| {
+            let closed = app.maintenance.as_ref();
+            let paths = [&app.public.anonymous]
+                .into_iter()
+                .chain(closed.map(|closed| &closed.open));
+            paths
+                .map(|paths| paths.holds(target.path()))
+                .collect::<Vec<_>>()
+        };
+        match self.find(host, &opened)? {
+            Matched::Application(other)
+                if other.published_url == app.published_url && open(&kept) == open(&opened) =>
+            {
+                Ok(kept)
+            }
+            Matched::Application(_) | Matched::Own(_) | Matched::AddSlash(_) => {
+                let detail = format!("%2f in the path, which could lead to {}", opened.path());
+                Err(refused(detail))
+            }
         }
     }
 }

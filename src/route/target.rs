@@ -65,10 +65,31 @@ impl Target {
         let Some(target) = uri.path_and_query() else {
             return Err(BadTarget::NoPath);
         };
-        Self::from_parts(target.path(), target.query())
+        Self::from_parts(target.path(), target.query(), Slashes::Refused)
     }
 
-    fn from_parts(path: &str, query: Option<&str>) -> Result<Self, BadTarget> {
+    /// Reads a target whose path holds `%2F`: the target, and the same with slashes in their place, as a backend reads it
+    /// that decodes before it looks. For applications that are known to take `%2F` for a part of a name.
+    ///
+    /// # Errors
+    /// As [`Self::parse`]; and names that would be dot segments behind such a slash.
+    pub fn parse_with_slashes(uri: &Uri) -> Result<(Self, Self), BadTarget> {
+        let Some(target) = uri.path_and_query() else {
+            return Err(BadTarget::NoPath);
+        };
+        let kept = Self::from_parts(target.path(), target.query(), Slashes::Kept)?;
+        let opened = kept.path().replace("%2f", "/").replace("%2F", "/");
+        // SECURITY: `a%2f..%2fb` is a name here and the way to another folder there.
+        for segment in opened.split('/') {
+            if !matches!(dot_segment(segment)?, Dots::None) {
+                return Err(BadTarget::Disguised(b'/'));
+            }
+        }
+        let opened = Self::from_parts(&opened, kept.query(), Slashes::Refused)?;
+        Ok((kept, opened))
+    }
+
+    fn from_parts(path: &str, query: Option<&str>, slashes: Slashes) -> Result<Self, BadTarget> {
         if path.len() + query.map_or(0, str::len) > LONGEST {
             return Err(BadTarget::TooLong);
         }
@@ -78,7 +99,7 @@ impl Target {
         if let Some(byte) = query.and_then(|query| query.bytes().find(|byte| !sound(*byte, true))) {
             return Err(BadTarget::Byte(byte));
         }
-        check_bytes(path.as_bytes())?;
+        check_bytes(path.as_bytes(), slashes)?;
         let mut text = String::with_capacity(path.len() + query.map_or(0, |query| query.len() + 1));
         resolve(segments, &mut text)?;
         let path = text.len();
@@ -129,6 +150,12 @@ impl Target {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slashes {
+    Refused,
+    Kept,
+}
+
 const fn sound(byte: u8, query: bool) -> bool {
     match byte {
         b'\\' => query,
@@ -137,7 +164,7 @@ const fn sound(byte: u8, query: bool) -> bool {
     }
 }
 
-fn check_bytes(path: &[u8]) -> Result<(), BadTarget> {
+fn check_bytes(path: &[u8], slashes: Slashes) -> Result<(), BadTarget> {
     let mut before = None;
     let mut rest = path;
     while let Some((byte, after)) = rest.split_first() {
@@ -151,7 +178,8 @@ fn check_bytes(path: &[u8]) -> Result<(), BadTarget> {
         }
         let escaped = escaped(rest).ok_or(BadTarget::Escape)?;
         rest = rest.get(2..).unwrap_or_default();
-        if matches!(escaped, b'/' | b'\\' | b'#' | 0x7f) || escaped < b' ' {
+        let slash = escaped == b'/' && slashes == Slashes::Refused;
+        if slash || matches!(escaped, b'\\' | b'#' | 0x7f) || escaped < b' ' {
             return Err(BadTarget::Disguised(escaped));
         }
         // RFC 3629 3: C0, C1 begin nothing valid, E0 80..9F and F0 80..8F are overlong. Alone they are
@@ -247,19 +275,8 @@ pub(super) fn lenient<'a>(segment: &'a str, room: &'a mut [u8]) -> Option<&'a [u
         return Some(segment.as_bytes());
     }
     let mut length = 0;
-    let mut rest = segment.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        let byte = if *byte == b'%' {
-            rest = after.get(2..).unwrap_or_default();
-            escaped(after).unwrap_or(b'%')
-        } else {
-            rest = after;
-            *byte
-        };
-        if byte == b';' {
-            break;
-        }
-        *room.get_mut(length)? = byte.to_ascii_lowercase();
+    for byte in lenient_bytes(segment) {
+        *room.get_mut(length)? = byte;
         length += 1;
     }
     room.get(..length)
@@ -267,27 +284,23 @@ pub(super) fn lenient<'a>(segment: &'a str, room: &'a mut [u8]) -> Option<&'a [u
 
 /// Whether some backend may take `segment` for `wanted`.
 fn lenient_equal(segment: &str, wanted: &str) -> bool {
-    let mut wanted = wanted.bytes();
+    lenient_bytes(segment).eq(wanted.bytes().map(|byte| byte.to_ascii_lowercase()))
+}
+
+fn lenient_bytes(segment: &str) -> impl Iterator<Item = u8> {
     let mut rest = segment.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        let byte = if *byte == b'%' {
-            rest = after.get(2..).unwrap_or_default();
-            escaped(after).unwrap_or(b'%')
-        } else {
-            rest = after;
-            *byte
-        };
-        if byte == b';' {
-            break;
+    let decoded = std::iter::from_fn(move || {
+        let (byte, after) = rest.split_first()?;
+        rest = after;
+        if *byte != b'%' {
+            return Some(*byte);
         }
-        if !wanted
-            .next()
-            .is_some_and(|want| want.eq_ignore_ascii_case(&byte))
-        {
-            return false;
-        }
-    }
-    wanted.next().is_none()
+        rest = after.get(2..).unwrap_or_default();
+        Some(escaped(after).unwrap_or(b'%'))
+    });
+    decoded
+        .take_while(|byte| *byte != b';')
+        .map(|byte| byte.to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -301,7 +314,34 @@ mod tests {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
         };
-        Target::from_parts(path, query)
+        Target::from_parts(path, query, Slashes::Refused)
+    }
+
+    #[test]
+    fn a_slash_in_a_name_hides_no_folder() {
+        let both = |target: &str| Target::parse_with_slashes(&target.parse().unwrap());
+        for (target, opened) in [
+            ("/api/queues/%2F/name", "/api/queues/name"),
+            ("/a%2fb?c=%2f", "/a/b?c=%2f"),
+            ("/a%252fb", "/a%252fb"),
+            ("/x/../a%2Fb", "/a/b"),
+        ] {
+            let (kept, seen) = both(target).unwrap();
+            assert_eq!(seen.as_str(), opened);
+            assert_eq!(kept.as_str(), target.trim_start_matches("/x/.."));
+        }
+        for target in [
+            "/a%2f..%2fadmin",
+            "/a%2f..",
+            "/..%2fadmin",
+            "/a%2f.%2fb",
+            "/a%2f%2e%2e%2fb",
+            "/a%2f..;x/b",
+            "/a%5cb%2f",
+            "/a%2f%00",
+        ] {
+            assert!(both(target).is_err(), "{target}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::Store;
 use super::records::AccountLink;
+use super::records::AcmeKind;
+use super::records::AcmeRecord;
 use super::records::EndReason;
 use super::records::HandOver;
 use super::records::IdHash;
@@ -309,6 +311,13 @@ async fn links_and_leases(store: Arc<dyn Store>) {
     );
     store.give_lease_back("renew", "b").await.unwrap();
     assert!(store.take_lease(&lease("c", 50), 21).await.unwrap());
+    let prolonged = async |holder, until, now| {
+        let lease = lease(holder, until);
+        store.prolong_lease(&lease, now).await.unwrap()
+    };
+    assert!(prolonged("c", 60, 49).await);
+    assert!(!prolonged("b", 70, 49).await, "not theirs");
+    assert!(!prolonged("c", 70, 60).await, "it has ended");
 }
 
 async fn the_sweep_takes_the_dead_only(store: Arc<dyn Store>) {
@@ -367,12 +376,44 @@ async fn forms_are_kept_for_a_while_and_taken_once(store: Arc<dyn Store>) {
     );
 }
 
+async fn acme_is_written_under_a_lease_only(store: Arc<dyn Store>) {
+    let lease = |holder: &str| Lease {
+        name: "acme".to_owned(),
+        holder: holder.to_owned(),
+        until: 10,
+    };
+    let record = |kind, content: &str, revision| AcmeRecord {
+        kind,
+        name: "wiki.example.com".to_owned(),
+        content: content.to_owned(),
+        revision,
+    };
+    let (order, ready) = (AcmeKind::Order, AcmeKind::Certificate);
+    let first = [record(order, "v1.k.order", 0)];
+    assert!(!store.put_acme(&first, &lease("a"), 1).await.unwrap());
+    assert!(store.take_lease(&lease("a"), 1).await.unwrap());
+    assert!(store.put_acme(&first, &lease("a"), 1).await.unwrap());
+    let both = [record(ready, "v1.k.ready", 0), record(order, "", 0)];
+    assert!(!store.put_acme(&both, &lease("b"), 2).await.unwrap());
+    assert!(
+        !store.put_acme(&both, &lease("a"), 10).await.unwrap(),
+        "late"
+    );
+    let all = store.acme_since(0).await.unwrap();
+    assert_eq!(all, [record(order, "v1.k.order", 1)]);
+    assert!(store.put_acme(&both, &lease("a"), 9).await.unwrap());
+    let news = store.acme_since(1).await.unwrap();
+    assert_eq!(news, [record(ready, "v1.k.ready", 2), record(order, "", 3)]);
+    assert_eq!(store.acme_since(3).await.unwrap(), []);
+}
+
 async fn every_promise_on(store: Arc<dyn Store>) {
     sign_ins_and_sessions(Arc::clone(&store)).await;
     one_use_secrets(Arc::clone(&store)).await;
     pending_sign_ins_are_bounded(Arc::clone(&store)).await;
     links_and_leases(Arc::clone(&store)).await;
     forms_are_kept_for_a_while_and_taken_once(Arc::clone(&store)).await;
+    acme_is_written_under_a_lease_only(Arc::clone(&store)).await;
     the_sweep_takes_the_dead_only(store).await;
 }
 

@@ -25,6 +25,7 @@ use uuid::Uuid;
 use crate::model::names::PersonId;
 
 use records::AccountLink;
+use records::AcmeRecord;
 use records::EndReason;
 use records::Ended;
 use records::HandOver;
@@ -108,8 +109,21 @@ pub trait Store: Send + Sync + Debug {
 
     /// Takes or prolongs a lease; false when somebody else holds it.
     fn take_lease<'a>(&'a self, lease: &'a Lease, now: i64) -> Answer<'a, bool>;
+    /// Prolongs a lease that is ours and has not ended; false otherwise, even when nobody else took it meanwhile: what its
+    /// holder knows may be old by now.
+    fn prolong_lease<'a>(&'a self, lease: &'a Lease, now: i64) -> Answer<'a, bool>;
     /// Gives a lease back, if it is ours.
     fn give_lease_back<'a>(&'a self, name: &'a str, holder: &'a str) -> Answer<'a, ()>;
+
+    /// What ACME keeps and was written after `revision`, oldest first; gone records included.
+    fn acme_since(&self, revision: i64) -> Answer<'_, Vec<AcmeRecord>>;
+    /// Writes all of `records` or none; false when the lease is no longer its holder's.
+    fn put_acme<'a>(
+        &'a self,
+        records: &'a [AcmeRecord],
+        lease: &'a Lease,
+        now: i64,
+    ) -> Answer<'a, bool>;
 
     /// Removes at most `batch` expired records of each kind; returns how many went.
     fn sweep(&self, now: i64, batch: u32) -> Answer<'_, u64>;

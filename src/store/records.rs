@@ -281,3 +281,50 @@ pub struct Lease {
     /// Until when.
     pub until: i64,
 }
+
+/// What ACME keeps about something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AcmeKind {
+    /// The account at one directory.
+    Account,
+    /// The order that is open for a host, with what its challenges must be answered with.
+    Order,
+    /// A host's certificate and its key.
+    Certificate,
+    /// The last failure for a host, and when it is tried again.
+    Trouble,
+}
+
+impl AcmeKind {
+    /// The stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::Order => "order",
+            Self::Certificate => "certificate",
+            Self::Trouble => "trouble",
+        }
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Account, Self::Order, Self::Certificate, Self::Trouble]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
+}
+
+/// One thing that ACME keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcmeRecord {
+    /// About what.
+    pub kind: AcmeKind,
+    /// The host, or the directory's URL.
+    pub name: String,
+    /// Sealed; empty = gone.
+    pub content: String,
+    /// Grows with every write; the store gives it.
+    pub revision: i64,
+}

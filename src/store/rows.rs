@@ -5,6 +5,8 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::records::AccountLink;
+use super::records::AcmeKind;
+use super::records::AcmeRecord;
 use super::records::EndReason;
 use super::records::HandOver;
 use super::records::IdHash;
@@ -175,5 +177,17 @@ pub(super) fn account_link(row: &SqliteRow) -> Result<AccountLink, Unreadable> {
         dn: columns.get("dn")?,
         dc: columns.get("dc")?,
         created: columns.get("created")?,
+    })
+}
+
+pub(super) fn acme(row: &SqliteRow) -> Result<AcmeRecord, Unreadable> {
+    let record = "ACME record";
+    let columns = Columns { row, record };
+    let kind: String = columns.get("kind")?;
+    Ok(AcmeRecord {
+        kind: AcmeKind::from_name(&kind).ok_or_else(|| (record, format!("kind {kind:?}")))?,
+        name: columns.get("name")?,
+        content: columns.get("content")?,
+        revision: columns.get("revision")?,
     })
 }

@@ -85,7 +85,20 @@ pub(super) const TAKE_LEASE: &str = "INSERT INTO lease (name, holder, until) VAL
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until \
 WHERE lease.until <= $4 OR lease.holder = excluded.holder";
 
+pub(super) const PROLONG_LEASE: &str =
+    "UPDATE lease SET until = $3 WHERE name = $1 AND holder = $2 AND until > $4";
+
 pub(super) const GIVE_LEASE_BACK: &str = "DELETE FROM lease WHERE name = $1 AND holder = $2";
+
+pub(super) const ACME_SINCE: &str =
+    "SELECT kind, name, content, revision FROM acme WHERE revision > $1 ORDER BY revision";
+
+// SECURITY: the lease is looked at in the statement that writes. A process that was stopped for longer than its lease
+// must not overwrite what its successor has done meanwhile.
+pub(super) const PUT_ACME: &str = "INSERT INTO acme (kind, name, content, revision) \
+SELECT $1, $2, $3, (SELECT COALESCE(MAX(revision), 0) + 1 FROM acme) \
+WHERE EXISTS (SELECT 1 FROM lease WHERE name = $4 AND holder = $5 AND until > $6) \
+ON CONFLICT (kind, name) DO UPDATE SET content = excluded.content, revision = excluded.revision";
 
 /// Each takes the time before which a record is expired, and the batch.
 pub(super) const SWEEP: [&str; 7] = [

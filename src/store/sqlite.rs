@@ -25,6 +25,7 @@ use super::Answer;
 use super::Error;
 use super::Store;
 use super::records::AccountLink;
+use super::records::AcmeRecord;
 use super::records::EndReason;
 use super::records::Ended;
 use super::records::HandOver;
@@ -312,6 +313,32 @@ impl SqliteStore {
         Ok(true)
     }
 
+    async fn put_all_acme(
+        &self,
+        records: &[AcmeRecord],
+        lease: &Lease,
+        now: i64,
+    ) -> Result<bool, Error> {
+        let mut work = self.begin().await?;
+        for record in records {
+            let done = sqlx::query(sql::PUT_ACME)
+                .bind(record.kind.as_str())
+                .bind(&record.name)
+                .bind(&record.content)
+                .bind(&lease.name)
+                .bind(&lease.holder)
+                .bind(now)
+                .execute(&mut *work)
+                .await
+                .map_err(|e| self.failed(&e))?;
+            if done.rows_affected() != 1 {
+                return Ok(false);
+            }
+        }
+        work.commit().await.map_err(|e| self.failed(&e))?;
+        Ok(true)
+    }
+
     async fn run<'q>(
         &self,
         query: sqlx::query::Query<'q, Sqlite, sqlx::sqlite::SqliteArguments>,
@@ -550,11 +577,41 @@ impl Store for SqliteStore {
         })
     }
 
+    fn prolong_lease<'a>(&'a self, lease: &'a Lease, now: i64) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let query = sqlx::query(sql::PROLONG_LEASE)
+                .bind(&lease.name)
+                .bind(&lease.holder)
+                .bind(lease.until)
+                .bind(now);
+            Ok(self.run(query).await? == 1)
+        })
+    }
+
     fn give_lease_back<'a>(&'a self, name: &'a str, holder: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             let query = sqlx::query(sql::GIVE_LEASE_BACK).bind(name).bind(holder);
             self.run(query).await.map(drop)
         })
+    }
+
+    fn acme_since(&self, revision: i64) -> Answer<'_, Vec<AcmeRecord>> {
+        Box::pin(async move {
+            let query = sqlx::query(sql::ACME_SINCE).bind(revision);
+            let rows = query.fetch_all(&self.read).await;
+            let rows = rows.map_err(|e| self.failed(&e))?;
+            let records: Result<Vec<_>, _> = rows.iter().map(rows::acme).collect();
+            records.map_err(|e| self.unreadable(e))
+        })
+    }
+
+    fn put_acme<'a>(
+        &'a self,
+        records: &'a [AcmeRecord],
+        lease: &'a Lease,
+        now: i64,
+    ) -> Answer<'a, bool> {
+        Box::pin(self.put_all_acme(records, lease, now))
     }
 
     fn sweep(&self, now: i64, batch: u32) -> Answer<'_, u64> {

@@ -31,6 +31,7 @@ pub const PUBLISHED: &[&str] = &[
     "refusing.localhost",
     "undelegated.localhost",
     "other.localhost",
+    "*.tenants.localhost",
     "localhost",
     "127.0.0.1",
 ];

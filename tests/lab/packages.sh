@@ -11,7 +11,9 @@ LOG=.lab/logs/packages.log
 : >"$LOG"
 
 PACKAGES="gcc make pkg-config libkrb5-dev libclang-dev krb5-user ldap-utils apache2
-    libapache2-mod-auth-gssapi iproute2 util-linux curl ca-certificates chromium chromium-driver"
+    libapache2-mod-auth-gssapi iproute2 util-linux curl ca-certificates chromium chromium-driver
+    pebble"
+    python3-grpcio"
 BACKPORTS="samba-ad-dc samba-ad-provision samba-dsdb-modules python3-samba ldb-tools"
 BENCH="nginx haproxy libapache2-mod-auth-openidc nghttp2-client wrk"
 [ "${1:-}" != bench ] || PACKAGES="$PACKAGES $BENCH"

@@ -91,6 +91,8 @@ impl Visitor {
             "other",
             "undelegated",
             "refusing",
+            "a.tenants",
+            "b-2.tenants",
         ];
         for name in names {
             let loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

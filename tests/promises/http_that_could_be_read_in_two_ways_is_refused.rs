@@ -808,3 +808,97 @@ async fn many_streams_at_once_are_bounded() {
     let arrived = scene.wiki.requests().await - before - 1;
     assert!(arrived <= 200, "{arrived} at once");
 }
+
+#[tokio::test]
+async fn a_slash_in_a_name_is_passed_on_only_where_it_was_said() {
+    let stage = Stage::new().await;
+    stage.replace(
+        "apps/wiki.toml",
+        "name = \"Wiki\"\n",
+        "name = \"Wiki\"\nencoded_slash = \"keep\"\nanonymous = [\"/echo/open/\"]\n",
+    );
+    let scene = Scene::new(stage).await;
+    let (host, cookie) = (scene.host("wiki"), scene.cookie("wiki"));
+    let ask = async |path: &str, headers: &str| {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n");
+        scene.raw("wiki", &[request]).await.remove(0)
+    };
+    let signed_in = format!("Cookie: {cookie}\r\n");
+    let before = scene.wiki.requests().await;
+    for path in ["/echo/queues/%2F/x", "/echo/a%2fb"] {
+        let reply = ask(path, &signed_in).await;
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+        assert_eq!(reply.json()["path"], path);
+    }
+    assert_eq!(ask("/echo/a%2fb", "").await.status, 401);
+    for path in [
+        "/echo/open%2fx",
+        "/echo%2fopen/x",
+        "/echo/open/x%2fy",
+        "/echo/a%2f..%2fb",
+        "/echo/a%2f..",
+        "/.kerbgate%2fsession",
+        "/echo/a%5cb",
+        "/echo/a%2f%00",
+    ] {
+        for headers in ["", &*signed_in] {
+            let reply = ask(path, headers).await;
+            assert_eq!(reply.status, 400, "{path} {headers:?}: {reply:?}");
+            assert_eq!(
+                reply.header("kerbgate-reason"),
+                Some("target-refused"),
+                "{path}"
+            );
+        }
+    }
+    assert_eq!(scene.wiki.requests().await, before + 2);
+}
+
+/// Browsers put requests for several hosts on one HTTP/2 connection; what decides by handshake (a client certificate, a
+/// proxy's rule for one host) must not be got around that way.
+#[tokio::test]
+async fn a_connection_serves_only_hosts_of_its_certificate() {
+    let stage = Stage::new().await;
+    let facts = &stage.lab.facts;
+    stage.append(
+        "kerbgate.toml",
+        &format!(
+            "\n[[listener.certificates]]\nchain = {:?}\nkey = {:?}\n",
+            facts.second_certificate, facts.second_key
+        ),
+    );
+    let segment = |host: &str| {
+        format!(
+            "\n[[segments]]\npublished_url = \"{}\"\nbackend_urls = [\"http://wiki.contoso.test:{}/\"]\nanonymous = [\"/echo/open/\"]\n",
+            stage.url(host, "/"),
+            facts.backends.wiki.port()
+        )
+    };
+    stage.append("apps/wiki.toml", &segment("second"));
+    // Of no certificate here: somebody in front shows one for it.
+    stage.append("apps/wiki.toml", &segment("third"));
+    let scene = Scene::new(stage).await;
+    let before = scene.wiki.requests().await;
+    let ask = async |sni: &str, host: &str| {
+        let host = scene.host(host);
+        let request =
+            format!("GET /echo/open/x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        scene.raw(sni, &[request]).await.remove(0)
+    };
+    for (sni, host, status) in [
+        ("second", "second", 200),
+        ("wiki", "second", 421),
+        ("second", "wiki", 421),
+        ("wiki", "third", 200),
+        // The same certificate: 401, for this address is open to nobody.
+        ("intranet", "wiki", 401),
+    ] {
+        let reply = ask(sni, host).await;
+        assert_eq!(reply.status, status, "{sni} {host}: {reply:?}");
+        if status == 421 {
+            assert_eq!(reply.header("kerbgate-reason"), Some("host-mismatch"));
+        }
+    }
+    assert_eq!(scene.wiki.requests().await, before + 2);
+}

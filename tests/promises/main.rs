@@ -14,16 +14,21 @@
 )]
 
 mod a_form_outlives_its_session;
+mod a_full_application_lets_people_wait;
+mod a_kept_connection_may_be_gone;
+mod a_server_that_is_unwell_gets_nobody;
 mod a_sign_in_belongs_to_one_browser;
 mod a_stop_is_orderly;
 mod alone;
 mod api_clients_bring_tokens;
 mod backend_answers_are_made_ours;
+mod backends_may_speak_http2;
 mod backends_prove_who_they_are;
 mod background_requests_get_json;
 #[allow(dead_code, reason = "not every method is used by a promise yet")]
 #[path = "../lab/browser.rs"]
 mod browser;
+mod certificates_come_by_acme;
 mod configuration_changes_without_a_restart;
 mod delegation_remembers_and_forgets;
 mod delegation_says_why_not;
@@ -37,8 +42,10 @@ mod extended_protection_is_met;
 mod forged_identity_headers_never_arrive;
 mod graph_is_asked_with_patience;
 mod groups_follow_the_token;
+mod grpc_works_signed_in;
 mod guest_opens_intranet_in_browser;
 mod guest_opens_kerberos_app;
+mod hands;
 mod hostile_names_stay_names;
 mod http_that_could_be_read_in_two_ways_is_refused;
 mod identities_never_mix;

@@ -94,3 +94,65 @@ async fn whom_the_application_refuses_every_address_refuses() {
     assert_eq!(get(&scene, "other", "/health", "").await.status, 200);
     assert_eq!(scene.wiki.requests().await, before + 2);
 }
+
+#[tokio::test]
+async fn a_wildcard_host_is_an_application_at_each_of_its_hosts() {
+    let stage = Stage::new().await;
+    stage.append(
+        "apps/wiki.toml",
+        &format!(
+            "\n[[segments]]\npublished_url = \"{}\"\nbackend_urls = [\"http://wiki.contoso.test:{}/\"]\n",
+            stage.url("*.tenants", "/"),
+            stage.lab.facts.backends.wiki.port()
+        ),
+    );
+    let mut scene = Scene::new(stage).await;
+    let before = scene.wiki.requests().await;
+    for tenant in ["a.tenants", "b-2.tenants"] {
+        let page = scene
+            .guest
+            .open(&scene.gateway.url(tenant, "/echo"))
+            .await
+            .unwrap();
+        assert_eq!(page.status, 200, "{}", page.body);
+        assert_eq!(page.remote_user(), scene.sam);
+        let host = scene.host(tenant);
+        assert_eq!(
+            page.json()["headers"]["x-forwarded-host"][0],
+            host.as_str(),
+            "{}",
+            page.body
+        );
+    }
+    assert_eq!(scene.wiki.requests().await, before + 2);
+
+    // Redirects stay on the host that was asked; a session is that host's alone.
+    let cookie = format!("Cookie: {}\r\n", scene.cookie("a.tenants"));
+    let to = format!(
+        "http://wiki.contoso.test:{}/there",
+        scene.wiki.address.port()
+    );
+    let moved = get(&scene, "a.tenants", &format!("/redirect?to={to}"), &cookie).await;
+    let there = scene.gateway.url("a.tenants", "/there");
+    assert_eq!(moved.header("location"), Some(&*there), "{moved:?}");
+    let before = scene.wiki.requests().await;
+    assert_eq!(
+        get(&scene, "b-2.tenants", "/echo", &cookie).await.status,
+        401
+    );
+    assert_eq!(get(&scene, "wiki", "/echo", &cookie).await.status, 401);
+
+    // One label, and a sound one.
+    for host in ["x.a.tenants", "tenants", "*.tenants", "-x.tenants"] {
+        let request = format!(
+            "GET /echo HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{cookie}\r\n",
+            scene.host(host)
+        );
+        let replies = scene.raw("a.tenants", &[request]).await;
+        assert!(
+            [404, 421].contains(&replies[0].status),
+            "{host}: {replies:?}"
+        );
+    }
+    assert_eq!(scene.wiki.requests().await, before);
+}

@@ -138,6 +138,34 @@ async fn a_killed_backend_is_not_noticed() {
 }
 
 #[tokio::test]
+async fn a_page_that_the_killed_one_was_to_answer_comes_from_another() {
+    let (stage, _) = world("").await;
+    let (one, other) = (Server::start().await, Server::start().await);
+    publish(&stage, &[&one, &other], "pass_through = true\n");
+    let _entra = stage.entra(&[]).await;
+    let _gateway = stage.gateway().await;
+    let mut visitor = Visitor::new(&stage.lab.facts.ca, Speaks::Http2);
+    for _ in 0..10 {
+        assert_eq!(get(&mut visitor, &stage).await.status, 200);
+    }
+    for server in [&one, &other] {
+        server.state.holds.store(true, Ordering::SeqCst);
+    }
+    let url = stage.url("wiki", "/held").parse().unwrap();
+    let held = tokio::spawn(async move { visitor.once(Method::GET, &url, None).await });
+    eventually("it has arrived", async || one.count() + other.count() == 11).await;
+    let (busy, idle) = if one.count() == 6 {
+        (one, other)
+    } else {
+        (other, one)
+    };
+    idle.state.holds.store(false, Ordering::SeqCst);
+    assert_eq!(busy.kill().await, 6);
+    assert_eq!(held.await.unwrap().unwrap().status, 200);
+    assert_eq!(idle.count(), 6);
+}
+
+#[tokio::test]
 async fn who_answers_503_several_times_is_left_out() {
     let (stage, _) = world("").await;
     let (one, other) = (Server::start().await, Server::start().await);

@@ -87,6 +87,9 @@ async fn requests_tickets_and_refusals_are_counted() {
 #[tokio::test]
 async fn dashboard_and_alerts_name_what_exists() {
     let stage = Stage::new().await;
+    // Some numbers exist where they are asked for only.
+    let asked = "[balance]\nmax_connections = 50\n[balance.health]\npath = \"/\"\n";
+    stage.append("apps/wiki.toml", asked);
     let _entra = stage.entra(&[]).await;
     let gateway = stage.gateway().await;
     let text = scraped(&gateway).await;

@@ -5,6 +5,7 @@
 //! has no address here (elsewhere, an application without segments is open under a wildcard).
 
 use crate::config::applications::backends;
+use crate::config::applications::is_pattern;
 use crate::config::applications::public;
 use crate::config::applications::published_url;
 use crate::config::applications::spns;
@@ -72,6 +73,7 @@ fn segment(
     Some(Application {
         host,
         prefix,
+        pattern: is_pattern(&published_url).then(|| published_url.clone()),
         published_url,
         backends,
         sso,

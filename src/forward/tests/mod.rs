@@ -33,7 +33,9 @@ use crate::model::body::empty;
 use crate::model::body::full;
 use crate::model::stop::Code;
 
+mod http2;
 mod identity;
+mod limits;
 mod send;
 
 /// Requests, each with the number of the connection it came on. Numbers, not client ports: the kernel
