@@ -153,6 +153,8 @@ pub fn graph(config: &Config, issuer: &Arc<Issuer>) -> Result<Option<Graph>, Err
         remember: config.session.recheck,
         deadline: Duration::from_secs(8),
         capacity: 20_000,
+        units_per_second: config.issuer.graph_units_per_second,
+        patience: graph::Patience::default(),
     };
     let (source, http) = (Arc::clone(issuer), issuer.http());
     let source: graph::TokenSource = Arc::new(move || {

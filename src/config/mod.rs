@@ -6,6 +6,7 @@
 
 pub mod acme;
 pub mod applications;
+mod client_credential;
 pub mod limits;
 pub mod prints;
 pub mod reader;

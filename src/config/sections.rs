@@ -10,6 +10,7 @@ use std::time::Duration;
 use url::Url;
 use uuid::Uuid;
 
+use crate::config::client_credential::client_credential;
 use crate::config::limits;
 use crate::config::reader::Hosts;
 use crate::config::reader::Section;
@@ -121,6 +122,8 @@ pub struct Issuer {
     pub graph: Option<Url>,
     /// Scope of the application token for Graph.
     pub graph_scope: String,
+    /// Resource units a second that this gateway may spend at Graph.
+    pub graph_units_per_second: u32,
     /// Most seconds that clocks may differ (RFC 7519 4.1.4: "a few minutes").
     pub skew: Duration,
     /// How often, at most, an unknown key id makes the gateway fetch the issuer's keys.
@@ -428,6 +431,7 @@ pub(super) fn issuer(section: &Section<'_>, hosts: &Hosts) -> Option<Issuer> {
     let person_claim = section.text("person_claim");
     let graph: Option<Url> = section.parsed("graph", HTTPS);
     let graph_scope = section.text("graph_scope");
+    let graph_units = section.number("graph_units_per_second", 1..=10_000, 150);
     let skew = section.span("skew", 2 * MINUTE);
     let unknown_key_every = section.span("unknown_key_every", 5 * MINUTE);
     // SECURITY: security requirement 9: never more than five minutes.
@@ -474,41 +478,20 @@ pub(super) fn issuer(section: &Section<'_>, hosts: &Hosts) -> Option<Issuer> {
         },
         tenant_claim: tenant_claim.unwrap_or_else(|| String::from("tid")),
         person_claim: person_claim.unwrap_or_else(|| String::from("oid")),
-        graph: graph.or_else(|| {
-            entra
-                .then(|| Url::parse("https://graph.microsoft.com/v1.0").ok())
-                .flatten()
-        }),
+        graph: graph.or_else(|| microsoft_graph(entra)),
         graph_scope: graph_scope
             .unwrap_or_else(|| String::from("https://graph.microsoft.com/.default")),
+        graph_units_per_second: u32::try_from(graph_units).unwrap_or(u32::MAX),
         skew,
         unknown_key_every,
         hosts: hosts.clone(),
     })
 }
 
-fn client_credential(section: &Section<'_>) -> Option<ClientCredential> {
-    let secret = section.secret([
-        "client_secret",
-        "client_secret_file",
-        "client_secret_env",
-        "client_secret_credential",
-    ]);
-    let certificate = section.path("client_certificate");
-    let key = section.path("client_key");
-    match (secret, certificate, key) {
-        (Some(secret), None, None) => Some(ClientCredential::Secret(secret)),
-        (None, Some(chain), Some(key)) => {
-            Some(ClientCredential::Certificate(Certificate { chain, key }))
-        }
-        _ => {
-            section.mistake(
-                "client_secret",
-                "wanted: either client_secret_file (or _env, _credential), or client_certificate with client_key",
-            );
-            None
-        }
-    }
+/// Entra has a Graph beside it; another provider has none.
+fn microsoft_graph(entra: bool) -> Option<Url> {
+    let url = Url::parse("https://graph.microsoft.com/v1.0").ok();
+    url.filter(|_| entra)
 }
 
 pub(super) fn session(section: &Section<'_>) -> Session {

@@ -113,7 +113,7 @@ fn unknown(person: &str, error: &graph::Error) -> Stop {
                 "the identity provider knows no {person} (object id, or UPN as in the tenant: name_home.example#EXT#@…)"
             ),
         ),
-        graph::Error::Refused { .. } => Stop::fail(
+        graph::Error::Refused { .. } | graph::Error::PermissionMissing { .. } => Stop::fail(
             Code::IssuerMisconfigured,
             Side::Issuer,
             format!("{error}: application permission User.Read.All"),
@@ -122,6 +122,11 @@ fn unknown(person: &str, error: &graph::Error) -> Stop {
         | graph::Error::Token(_)
         | graph::Error::Unreachable(_)
         | graph::Error::Throttled { .. }
+        | graph::Error::ObjectUnknown { .. }
+        | graph::Error::ResyncNeeded { .. }
+        | graph::Error::ForeignLink(_)
+        | graph::Error::Endless { .. }
+        | graph::Error::Page { .. }
         | graph::Error::Answer(_) => {
             Stop::fail(Code::IssuerUnreachable, Side::Issuer, error.to_string())
         }

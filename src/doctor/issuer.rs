@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use http::header;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
 use uuid::Uuid;
 
 use crate::assembly;
 use crate::graph;
+use crate::model::clock;
 use crate::model::clock::Clock;
 use crate::oidc;
 use crate::oidc::Issuer;
@@ -88,20 +87,13 @@ async fn clock(world: &World, issuer: &Issuer) -> Finding {
         .await;
     let date = answer.ok().and_then(|answer| {
         let text = answer.headers().get(header::DATE)?.to_str().ok()?;
-        http_date(text)
+        clock::http_date(text)
     });
     let Some(date) = date else {
         return check::ISSUER_CLOCK.skipped(name, "its answer has no Date");
     };
     let skew = date.saturating_sub(Clock::System.unix());
     world::clock(check::ISSUER_CLOCK, name, skew, world.config.issuer.skew)
-}
-
-/// IMF-fixdate (RFC 9110 5.6.7), which is a form of RFC 2822's dates.
-fn http_date(text: &str) -> Option<i64> {
-    OffsetDateTime::parse(text, &Rfc2822)
-        .ok()
-        .map(OffsetDateTime::unix_timestamp)
 }
 
 async fn credential(world: &World, issuer: &Issuer) -> Finding {
@@ -205,7 +197,7 @@ async fn graph(world: &World, issuer: &Arc<Issuer>) -> Finding {
     // Nobody has this id: permission is judged before existence.
     match graph.check_member_groups(Uuid::from_u128(1), &[group]).await {
         Ok(_) | Err(graph::Error::UserUnknown(_)) => check::GRAPH.ok(base, "answers about groups"),
-        Err(error @ graph::Error::Refused { .. }) => check::GRAPH.fault(
+        Err(error @ (graph::Error::Refused { .. } | graph::Error::PermissionMissing { .. })) => check::GRAPH.fault(
             base,
             error.to_string(),
             mend(
@@ -218,21 +210,12 @@ async fn graph(world: &World, issuer: &Arc<Issuer>) -> Finding {
             | graph::Error::Token(_)
             | graph::Error::Unreachable(_)
             | graph::Error::Throttled { .. }
+            | graph::Error::ObjectUnknown { .. }
+            | graph::Error::ResyncNeeded { .. }
+            | graph::Error::ForeignLink(_)
+            | graph::Error::Endless { .. }
+            | graph::Error::Page { .. }
             | graph::Error::Answer(_)),
         ) => check::GRAPH.fault(base, error.to_string(), mend("Graph gives no answer", "see checks 5 and 7")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_date_of_an_http_answer_is_read() {
-        assert_eq!(
-            http_date("Sun, 06 Nov 1994 08:49:37 GMT"),
-            Some(784_111_777)
-        );
-        assert_eq!(http_date("yesterday"), None);
     }
 }

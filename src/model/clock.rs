@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 
 /// Where "now" comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,5 +40,27 @@ impl Clock {
     pub fn unix_after(self, span: Duration) -> i64 {
         self.unix()
             .saturating_add(i64::try_from(span.as_secs()).unwrap_or(i64::MAX))
+    }
+}
+
+/// An HTTP date in seconds since the Unix epoch: IMF-fixdate (RFC 9110 5.6.7), which is a form of RFC 2822's dates.
+#[must_use]
+pub fn http_date(text: &str) -> Option<i64> {
+    OffsetDateTime::parse(text, &Rfc2822)
+        .ok()
+        .map(OffsetDateTime::unix_timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_date_of_an_http_answer_is_read() {
+        assert_eq!(
+            http_date("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(784_111_777)
+        );
+        assert_eq!(http_date("yesterday"), None);
     }
 }

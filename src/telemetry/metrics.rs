@@ -43,6 +43,8 @@ pub struct Metrics {
     kerberos_errors: Family<OfKind, Counter>,
     ldap_seconds: Family<OfStep, Histogram>,
     ldap_errors: Family<OfKind, Counter>,
+    graph_seconds: Family<OfStep, Histogram>,
+    graph_errors: Family<OfKind, Counter>,
     store_seconds: Family<OfStep, Histogram>,
     store_errors: Family<OfKind, Counter>,
     handshakes: Family<OfKind, Counter>,
@@ -109,6 +111,8 @@ impl Metrics {
             kerberos_errors: Family::default(),
             ldap_seconds: Family::default(),
             ldap_errors: Family::default(),
+            graph_seconds: Family::default(),
+            graph_errors: Family::default(),
             store_seconds: Family::default(),
             store_errors: Family::default(),
             handshakes: Family::default(),
@@ -136,6 +140,9 @@ impl Metrics {
         for kind in ["search", "add", "modify"] {
             drop(self.ldap_seconds.get_or_create(&OfStep { step: kind }));
             drop(self.ldap_errors.get_or_create(&OfKind { kind }));
+        }
+        for kind in ["throttled", "failed"] {
+            drop(self.graph_errors.get_or_create(&OfKind { kind }));
         }
         for kind in ["read", "write"] {
             drop(self.store_seconds.get_or_create(&OfStep { step: kind }));
@@ -175,6 +182,10 @@ impl Metrics {
         to.register("ldap_seconds", help, self.ldap_seconds.clone());
         let help = "LDAP operations that failed";
         to.register("ldap_errors", help, self.ldap_errors.clone());
+        let help = "Time of one try of a question to Microsoft Graph, in seconds";
+        to.register("graph_seconds", help, self.graph_seconds.clone());
+        let help = "Tries of questions to Microsoft Graph that were throttled or failed";
+        to.register("graph_errors", help, self.graph_errors.clone());
         let help = "Time of a statement in the store, in seconds";
         to.register("store_seconds", help, self.store_seconds.clone());
         let help = "Statements in the store that failed";
@@ -295,6 +306,16 @@ impl Metrics {
             .observe(spent);
         if !well {
             self.ldap_errors.get_or_create(&OfKind { kind: step }).inc();
+        }
+    }
+
+    /// One try of a question to Graph took `spent`; `trouble` is `throttled`, `failed` or nothing.
+    pub fn graph(&self, step: &'static str, spent: Duration, trouble: Option<&'static str>) {
+        self.graph_seconds
+            .get_or_create(&OfStep { step })
+            .observe(spent);
+        if let Some(kind) = trouble {
+            self.graph_errors.get_or_create(&OfKind { kind }).inc();
         }
     }
 

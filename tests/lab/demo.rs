@@ -167,7 +167,7 @@ pub fn write_summary(
         .collect();
     let people: Vec<Value> = people::everybody()
         .into_iter()
-        .filter(|person| !person.load)
+        .filter(|person| !person.load && !person.deleted)
         .map(|person| json!({"login": person.login, "what": person.what}))
         .collect();
     let pids: serde_json::Map<String, Value> = services

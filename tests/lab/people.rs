@@ -59,6 +59,10 @@ pub struct Person {
     pub groups: Vec<String>,
     /// sAMAccountName, for those synchronized from the directory.
     pub onprem_account: Option<String>,
+    /// Invited, and has not come yet.
+    pub pending: bool,
+    /// Deleted in the cloud, restorable.
+    pub deleted: bool,
     /// One of the many for load: listed only when asked for.
     pub load: bool,
 }
@@ -109,7 +113,7 @@ const EMPLOYEE: Row = Row {
 };
 
 // The position, counted from 1, is the end of the object id: add at the end only.
-const TABLE: [Row; 16] = [
+const TABLE: [Row; 19] = [
     Row {
         login: "jane@fabrikam.example",
         what: "Guest from another Entra tenant",
@@ -219,7 +223,32 @@ const TABLE: [Row; 16] = [
         onprem_account: Some("dora.disabled"),
         ..EMPLOYEE
     },
+    Row {
+        login: PENDING,
+        what: "Guest who was invited and has not come yet",
+        name: "Petra Pending",
+        groups: &[PARTNERS],
+        ..GUEST
+    },
+    Row {
+        login: "converted@fabrikam.example",
+        what: "Guest who was made a member",
+        name: "Conrad Converted",
+        guest: false,
+        groups: &[PARTNERS],
+        ..GUEST
+    },
+    Row {
+        login: DELETED,
+        what: "Guest deleted in the cloud three weeks ago",
+        name: "Delia Deleted",
+        groups: &[PARTNERS],
+        ..GUEST
+    },
 ];
+
+const PENDING: &str = "pending@fabrikam.example";
+const DELETED: &str = "deleted@fabrikam.example";
 
 const NONAME: &str = "noname@fabrikam.example";
 const OVERAGE: &str = "overage@fabrikam.example";
@@ -258,6 +287,8 @@ fn person(row: &Row, number: usize) -> Person {
         roles: row.roles.iter().map(|&role| role.to_owned()).collect(),
         groups,
         onprem_account: row.onprem_account.map(str::to_owned),
+        pending: row.login == PENDING,
+        deleted: row.login == DELETED,
         load: false,
     }
 }

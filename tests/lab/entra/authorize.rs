@@ -316,6 +316,9 @@ impl Emulator {
             signed_in: session.begun,
             used: false,
         };
+        if let Some(account) = world.account_mut(&grant.oid) {
+            account.person.pending = false; // signing in is accepting
+        }
         world.codes.insert(code.clone(), grant);
         let session_state = uuid::Uuid::new_v4().to_string();
         Ok(asked

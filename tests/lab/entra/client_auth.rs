@@ -152,8 +152,15 @@ impl Emulator {
             let text = "Client assertion issuer or subject is not the client id.";
             return Err(AadError::new(700_021, "invalid_client", text).unauthorized());
         }
+        if claims["jti"].as_str().is_none_or(str::is_empty) {
+            let text = "Client assertion is malformed or invalid: it has no 'jti'.";
+            return Err(AadError::new(50_027, "invalid_client", text).unauthorized());
+        }
         let now = time::OffsetDateTime::now_utc().unix_timestamp();
-        let in_time = claims["exp"].as_i64().is_some_and(|exp| exp > now - 300)
+        // Microsoft asks for 5 to 10 minutes; a longer life is a credential by itself.
+        let short = claims["exp"].as_i64().is_some_and(|exp| exp <= now + 900);
+        let in_time = short
+            && claims["exp"].as_i64().is_some_and(|exp| exp > now - 300)
             && claims["nbf"].as_i64().unwrap_or(now) < now + 300;
         if !in_time {
             let text = "Client assertion is not within its valid time range.";

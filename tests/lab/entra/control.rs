@@ -13,11 +13,17 @@
 //! | POST `/_control/keys/remove` | `{"kid"}` | takes a key out of the set |
 //! | GET `/_control/people` | | everybody, with object id, groups, roles |
 //! | POST `/_control/people` | `{"login","like",…}` | a new person like another one, with a new object id; further members as below |
-//! | POST `/_control/people/{name}` | any of `enabled, roles, groups, name, mail, guest, origin, named_in_tokens, onprem_sid, oid, claims` | changes a person; `claims` go into every token, null removes |
-//! | DELETE `/_control/people/{name}` | | deletes the person in the cloud |
+//! | POST `/_control/people/{name}` | any of `enabled, roles, groups, name, mail, guest, origin, named_in_tokens, onprem_sid, oid, claims, pending` | changes a person; `claims` go into every token, null removes |
+//! | DELETE `/_control/people/{name}` | | deletes the person in the cloud, restorable |
+//! | GET `/_control/deleted` | | the deleted |
+//! | POST `/_control/deleted/{name}` | | restores a deleted person |
+//! | DELETE `/_control/deleted/{name}` | | deletes them for ever |
+//! | POST `/_control/groups/{id}` | `{"name","groups"}` | names a group, puts groups into it |
+//! | POST `/_control/graph` | any of `page_size, links, host, empty, replay`, or `{}` for the usual | how pages and deltas look; `links` right, cycle, endless, foreign (to `host`), beta, missing |
+//! | POST `/_control/graph/expire` | | as if all delta tokens were seven days old |
 //! | POST `/_control/people-sids` | `{login: SID}` | sets `onprem_sid` |
 //! | POST `/_control/revoke` | `{"login"}` or `{}` for all | revokes refresh tokens and sign-ins (AADSTS50173) |
-//! | POST `/_control/faults` | `{"endpoint","kind",…}` | see [`crate::entra::faults::Fault`]: kinds status (`status`), throttle (`retry_after`), hang, slow (`ms`), garbage, html, close, truncate, oversize (`bytes`), redirect (`location`); `count` |
+//! | POST `/_control/faults` | `{"endpoint","kind",…}` | see [`crate::entra::faults::Fault`]: kinds status (`status`), throttle (`retry_after`, `retry_date`), hang, slow (`ms`), garbage, html, close, truncate, oversize (`bytes`), redirect (`location`); `count` |
 //! | DELETE `/_control/faults` | | none any more |
 //! | POST `/_control/clock` | `{"offset_seconds"}` | shifts iat, nbf, exp of new tokens |
 //! | POST `/_control/mint` | `{"base":{"login","kind","nonce","sid","scope"},…}` | a token: `kind` id-v2 (usual), access-v2, access-v1, app-v2, app-v1; without `base`, only the claims given; the rest as next |
@@ -42,6 +48,7 @@ use serde_json::{Value, json};
 use crate::entra::Emulator;
 use crate::entra::client_auth::Proof;
 use crate::entra::faults::{ENDPOINTS, Fault, Faults};
+use crate::entra::graph_sync::Orders;
 use crate::entra::keys::SigningKey;
 use crate::entra::scope::{Resource, Scope};
 use crate::entra::tokens::{Object, Occasion, Seal};
@@ -89,6 +96,11 @@ pub fn router() -> Router<Arc<Emulator>> {
         .route("/keys/remove", post(remove))
         .route("/people", get(people).post(add_person))
         .route("/people/{name}", post(change_person).delete(delete_person))
+        .route("/deleted", get(deleted))
+        .route("/deleted/{name}", post(restore).delete(purge))
+        .route("/groups/{id}", post(group))
+        .route("/graph", post(graph_orders))
+        .route("/graph/expire", post(expire))
         .route("/people-sids", post(people_sids))
         .route("/revoke", post(revoke))
         .route("/faults", post(add_fault).delete(clear_faults))
@@ -115,6 +127,12 @@ pub async fn table() -> Json<Value> {
         "POST /_control/people",
         "POST /_control/people/{name}",
         "DELETE /_control/people/{name}",
+        "GET /_control/deleted",
+        "POST /_control/deleted/{name}",
+        "DELETE /_control/deleted/{name}",
+        "POST /_control/groups/{id}",
+        "POST /_control/graph",
+        "POST /_control/graph/expire",
         "POST /_control/people-sids",
         "POST /_control/revoke",
         "POST /_control/faults",
@@ -248,6 +266,7 @@ struct Change {
     onprem_sid: Option<String>,
     oid: Option<String>,
     claims: Option<Object>,
+    pending: Option<bool>,
 }
 
 impl Change {
@@ -267,6 +286,7 @@ impl Change {
         set(&mut person.origin, self.origin);
         set(&mut person.named_in_tokens, self.named_in_tokens);
         set(&mut person.oid, self.oid);
+        set(&mut person.pending, self.pending);
         set(&mut account.claims, self.claims);
         if self.onprem_sid.is_some() {
             account.onprem_sid = self.onprem_sid;
@@ -338,7 +358,68 @@ async fn delete_person(State(emulator): State<Arc<Emulator>>, Path(name): Path<S
         .person
         .oid
         .clone();
-    world.accounts.retain(|account| account.person.oid != oid);
+    let (gone, left) = std::mem::take(&mut world.accounts)
+        .into_iter()
+        .partition(|account| account.person.oid == oid);
+    world.accounts = left;
+    let gone: Vec<Account> = gone;
+    world.deleted.extend(gone);
+    done()
+}
+
+async fn deleted(State(emulator): State<Arc<Emulator>>) -> Json<Value> {
+    Json(emulator.world().deleted.iter().map(described).collect())
+}
+
+fn take_deleted(world: &mut World, name: &str) -> Result<Account, No> {
+    let position = world.deleted.iter().position(|account| account.is(name));
+    let position = position.ok_or_else(|| missing("deleted person", name))?;
+    Ok(world.deleted.remove(position))
+}
+
+async fn restore(State(emulator): State<Arc<Emulator>>, Path(name): Path<String>) -> Answer {
+    let mut world = emulator.world();
+    let account = take_deleted(&mut world, &name)?;
+    world.accounts.push(account);
+    done()
+}
+
+async fn purge(State(emulator): State<Arc<Emulator>>, Path(name): Path<String>) -> Answer {
+    take_deleted(&mut emulator.world(), &name)?;
+    done()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    name: Option<String>,
+    groups: Option<std::collections::BTreeSet<String>>,
+}
+
+async fn group(
+    State(emulator): State<Arc<Emulator>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let Group { name, groups } = read(&body)?;
+    let sync = &mut emulator.world().sync;
+    if let Some(name) = name {
+        sync.names.insert(id.clone(), name);
+    }
+    if let Some(groups) = groups {
+        sync.nested.insert(id, groups);
+    }
+    done()
+}
+
+async fn graph_orders(State(emulator): State<Arc<Emulator>>, body: Bytes) -> Answer {
+    let orders: Orders = read(&body)?;
+    emulator.world().sync.orders = orders;
+    done()
+}
+
+async fn expire(State(emulator): State<Arc<Emulator>>) -> Answer {
+    emulator.world().sync.expire();
     done()
 }
 

@@ -56,6 +56,9 @@ pub struct Fault {
     pub status: u16,
     #[serde(default = "one")]
     pub retry_after: u32,
+    /// `Retry-After` as an HTTP date.
+    #[serde(default)]
+    pub retry_date: bool,
     #[serde(default)]
     pub ms: u64,
     #[serde(default = "much")]
@@ -200,7 +203,7 @@ async fn failed(emulator: &Emulator, endpoint: &str, fault: &Fault, request: Req
             };
             response
                 .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from(fault.retry_after));
+                .insert(RETRY_AFTER, retry_after(fault));
             response
         }
         Kind::Hang => std::future::pending().await,
@@ -236,4 +239,16 @@ async fn failed(emulator: &Emulator, endpoint: &str, fault: &Fault, request: Req
             (StatusCode::FOUND, [(LOCATION, location)], Json(json!({}))).into_response()
         }
     }
+}
+
+fn retry_after(fault: &Fault) -> HeaderValue {
+    let date = fault.retry_date.then(|| {
+        let then = time::OffsetDateTime::now_utc() + Duration::from_secs(fault.retry_after.into());
+        let date = then
+            .format(&time::format_description::well_known::Rfc2822)
+            .unwrap_or_default();
+        date.replace("+0000", "GMT")
+    });
+    date.and_then(|date| HeaderValue::from_str(&date).ok())
+        .unwrap_or_else(|| HeaderValue::from(fault.retry_after))
 }

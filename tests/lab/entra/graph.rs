@@ -37,17 +37,25 @@ pub fn error(status: StatusCode, code: &str, message: &str, headers: &HeaderMap)
         }
     });
     let mut response = (status, Json(body)).into_response();
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert("request-id", id);
-    }
+    traced(&mut response, &id, headers);
     response
 }
 
+/// The two ids by which Microsoft's support finds a call.
+fn traced(response: &mut Response, id: &str, asked: &HeaderMap) {
+    let client = asked.get("client-request-id").cloned();
+    if let Ok(id) = HeaderValue::from_str(id) {
+        let client = client.unwrap_or_else(|| id.clone());
+        response.headers_mut().insert("client-request-id", client);
+        response.headers_mut().insert("request-id", id);
+    }
+}
+
 /// Why a call is not answered; becomes a response.
-struct No(StatusCode, &'static str, String);
+pub struct No(pub StatusCode, pub &'static str, pub String);
 
 impl No {
-    fn bad(message: impl Into<String>) -> Self {
+    pub fn bad(message: impl Into<String>) -> Self {
         Self(
             StatusCode::BAD_REQUEST,
             "Request_BadRequest",
@@ -55,7 +63,7 @@ impl No {
         )
     }
 
-    fn missing(id: &str) -> Self {
+    pub fn missing(id: &str) -> Self {
         let text = format!(
             "Resource '{id}' does not exist or one of its queried reference-property objects are \
              not present."
@@ -81,12 +89,14 @@ impl No {
     }
 }
 
-fn answered(result: Result<Value, No>, headers: &HeaderMap) -> Response {
+pub fn answered(result: Result<Value, No>, headers: &HeaderMap) -> Response {
     match result {
         Ok(body) => {
             let kind = "application/json;odata.metadata=minimal;odata.streaming=true;\
                         IEEE754Compatible=false;charset=utf-8";
-            ([("content-type", kind)], body.to_string()).into_response()
+            let mut response = ([("content-type", kind)], body.to_string()).into_response();
+            traced(&mut response, &uuid::Uuid::new_v4().to_string(), headers);
+            response
         }
         Err(No(status, code, message)) => {
             let mut response = error(status, code, &message, headers);
@@ -191,7 +201,7 @@ impl Emulator {
     }
 
     /// Application permissions: a token of a person has none of them.
-    fn graph_allowed(&self, headers: &HeaderMap, needed: &[&str]) -> Result<(), No> {
+    pub fn graph_allowed(&self, headers: &HeaderMap, needed: &[&str]) -> Result<(), No> {
         let grant = self.graph_token(headers)?;
         let all = grant.roles.iter().any(|role| role == "Directory.Read.All");
         let has = |need: &&str| grant.roles.iter().any(|role| role == need);
@@ -324,7 +334,7 @@ impl Emulator {
 }
 
 /// All properties there are; Graph sends few of them unless asked.
-fn properties(account: &Account) -> Map<String, Value> {
+pub fn properties(account: &Account) -> Map<String, Value> {
     let person = &account.person;
     let external = person.origin != Origin::Own;
     let (given, surname) = person.name.split_once(' ').unwrap_or((&person.name, ""));
@@ -360,10 +370,11 @@ fn properties(account: &Account) -> Map<String, Value> {
         "officeLocation": null,
         "preferredLanguage": null,
         "companyName": null,
+        "employeeType": null,
         "userType": if person.guest { "Guest" } else { "Member" },
         "accountEnabled": person.enabled,
         "creationType": external.then_some("Invitation"),
-        "externalUserState": external.then_some("Accepted"),
+        "externalUserState": external.then_some(if person.pending { "PendingAcceptance" } else { "Accepted" }),
         "externalUserStateChangeDateTime": external.then_some("2026-01-01T00:00:00Z"),
         "identities": identities,
         "createdDateTime": "2026-01-01T00:00:00Z",
@@ -383,7 +394,7 @@ fn properties(account: &Account) -> Map<String, Value> {
     }
 }
 
-fn selection(params: &Params) -> Result<Vec<String>, No> {
+pub fn selection(params: &Params) -> Result<Vec<String>, No> {
     let Some(text) = params.get("$select") else {
         return Ok(USUAL.iter().map(|&name| name.to_owned()).collect());
     };
@@ -398,7 +409,7 @@ fn selection(params: &Params) -> Result<Vec<String>, No> {
     }
 }
 
-fn narrowed(mut user: Map<String, Value>, selected: &[String]) -> Map<String, Value> {
+pub fn narrowed(mut user: Map<String, Value>, selected: &[String]) -> Map<String, Value> {
     user.retain(|name, _| selected.iter().any(|wanted| wanted == name));
     user
 }
@@ -455,7 +466,8 @@ const USUAL: [&str; 11] = [
 ];
 
 /// What may be selected.
-const ALL: [&str; 27] = [
+const ALL: [&str; 28] = [
+    "employeeType",
     "id",
     "userPrincipalName",
     "displayName",

@@ -10,7 +10,8 @@
 //! | `P/common/v2.0/…`, `P/organizations/v2.0/…` | metadata with the issuer `P/{tenantid}/v2.0` |
 //! | `P/R/discovery/v2.0/keys`, `P/R/discovery/keys` | signing keys |
 //! | `P/R/oauth2/v2.0/authorize`, `…/token`, `…/logout` | the flows |
-//! | `P/graph/v1.0/users…`, `P/graph/oidc/userinfo` | Graph |
+//! | `P/graph/v1.0/users…`, `P/graph/oidc/userinfo` | Graph, as sign-ins ask it |
+//! | `P/graph/v1.0/{users,groups}/delta`, `…/transitiveMembers/…`, `…/deletedItems/…`, `…/appRoleAssignedTo` | Graph, as a synchronization asks it |
 //! | `P/_control/…` | for tests only, see [`control`] |
 //!
 //! The sign-in page is a plain form: one submit button a person, `name="login"`. It lists the
@@ -32,6 +33,7 @@ pub mod control;
 mod error;
 mod faults;
 mod graph;
+mod graph_sync;
 mod keys;
 mod logout;
 mod metadata;
@@ -204,6 +206,20 @@ fn router(emulator: Arc<Emulator>) -> Router {
         .route("/{tenant}/oauth2/v2.0/logout", any(logout::logout))
         .route("/graph/oidc/userinfo", any(graph::userinfo))
         .route("/graph/v1.0/users", get(graph::users))
+        .route("/graph/v1.0/users/delta", get(graph_sync::users_delta))
+        .route("/graph/v1.0/groups/delta", get(graph_sync::groups_delta))
+        .route(
+            "/graph/v1.0/groups/{id}/transitiveMembers/microsoft.graph.user",
+            get(graph_sync::transitive_members),
+        )
+        .route(
+            "/graph/v1.0/directory/deletedItems/microsoft.graph.user",
+            get(graph_sync::deleted_items),
+        )
+        .route(
+            "/graph/v1.0/{principal}/appRoleAssignedTo",
+            get(graph_sync::assigned_to),
+        )
         .route("/graph/v1.0/users/{id}", get(graph::user))
         .route(
             "/graph/v1.0/users/{id}/checkMemberGroups",

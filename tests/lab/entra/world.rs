@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use crate::entra::faults::Faults;
+use crate::entra::graph_sync::Sync;
 use crate::entra::keys::KeyRing;
 use crate::entra::scope::Scope;
 use crate::entra::tokens::Seal;
@@ -83,6 +84,10 @@ pub struct NextIdToken {
 /// All that changes.
 pub struct World {
     pub accounts: Vec<Account>,
+    /// Deleted in the cloud and restorable.
+    pub deleted: Vec<Account>,
+    /// What Graph remembers between the pages of a delta.
+    pub sync: Sync,
     pub keys: KeyRing,
     pub registration: Registration,
     pub sessions: HashMap<String, SsoSession>,
@@ -98,8 +103,14 @@ pub struct World {
 
 impl World {
     pub fn new(keys: KeyRing, sids: &BTreeMap<String, String>) -> Self {
+        let everybody = people::everybody().into_iter();
+        let (deleted, accounts) = everybody
+            .map(Account::from)
+            .partition(|account| account.person.deleted);
         let mut world = Self {
-            accounts: people::everybody().into_iter().map(Account::from).collect(),
+            accounts,
+            deleted,
+            sync: Sync::default(),
             keys,
             registration: Registration {
                 redirect_uris: Vec::new(),
@@ -112,9 +123,13 @@ impl World {
                 refresh_lifetime: Duration::from_secs(90 * 86400),
                 id_token_seconds: 3600,
                 access_token_seconds: None,
-                graph_roles: ["User.Read.All", "GroupMember.Read.All"]
-                    .map(str::to_owned)
-                    .into(),
+                graph_roles: [
+                    "User.Read.All",
+                    "GroupMember.Read.All",
+                    "Application.Read.All",
+                ]
+                .map(str::to_owned)
+                .into(),
             },
             sessions: HashMap::new(),
             codes: HashMap::new(),
@@ -170,7 +185,7 @@ impl World {
 }
 
 impl Account {
-    fn is(&self, name: &str) -> bool {
+    pub fn is(&self, name: &str) -> bool {
         let person = &self.person;
         [&person.login, &person.oid, &person.mail]
             .into_iter()
