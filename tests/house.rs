@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-const ROOMS: [&str; 23] = [
+const ROOMS: [&str; 24] = [
     "model",
     "telemetry",
     "config",
