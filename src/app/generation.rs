@@ -61,6 +61,7 @@ pub(super) struct Generation {
     pub(super) applications: HashMap<Url, Arc<Application>>,
     /// Ends the work beside this generation's requests.
     _tidy: DropGuard,
+    _informed: DropGuard,
 }
 
 /// The issuer, its keys kept fresh for as long as somebody holds this.
@@ -308,6 +309,7 @@ impl Raised {
             acme,
             ports: ports::published(&config),
             _tidy: ground.tend(self.pipeline.authn.clone().keep_tidy()),
+            _informed: ground.tend(self.pipeline.authn.clone().keep_informed()),
             config,
             pipeline: Arc::new(self.pipeline),
             certificates: self.certificates,

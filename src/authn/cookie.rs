@@ -1,10 +1,12 @@
 //! Our cookies: opaque random ids, bound to one host by the `__Host-` prefix (RFC 6265bis 4.1.3.2).
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::HeaderValue;
 use http::header;
+use memchr::memmem::Finder;
 
 use super::cookie_header;
 use crate::model::stop::Code;
@@ -27,6 +29,11 @@ pub fn is_ours(name: &str) -> bool {
         .any(|ours| name.eq_ignore_ascii_case(ours))
 }
 
+/// Where [`BINDING`] may stand.
+pub(super) static BINDING_FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(BINDING));
+/// Where [`FORM`] may stand.
+pub(super) static FORM_FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(FORM));
+
 /// The id in the cookie `name`; garbage counts as absent.
 ///
 /// # Errors
@@ -37,14 +44,8 @@ pub(super) fn read<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a 
 }
 
 /// False when the cookie `name` is certainly absent: cheap, for what almost never is there.
-pub(super) fn may_hold(headers: &HeaderMap, name: &str) -> bool {
-    let name = name.as_bytes();
-    let holds = |value: &HeaderValue| {
-        value
-            .as_bytes()
-            .windows(name.len())
-            .any(|part| part == name)
-    };
+pub(super) fn may_hold(headers: &HeaderMap, name: &LazyLock<Finder<'_>>) -> bool {
+    let holds = |value: &HeaderValue| name.find(value.as_bytes()).is_some();
     headers.get_all(header::COOKIE).iter().any(holds)
 }
 

@@ -404,6 +404,7 @@ impl Inner {
     /// A session was shown: whatever went in circles here goes no more.
     pub(super) fn not_in_a_loop(&self, head: &Parts, host: &HostName) -> Result<(), Stop> {
         if self.loops.entry_count() > 0
+            && cookie::may_hold(&head.headers, &cookie::BINDING_FINDER)
             && let Some(browser) = cookie::read(&head.headers, cookie::BINDING)?
         {
             self.loops.invalidate(&(IdHash::of(browser), host.clone()));

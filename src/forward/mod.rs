@@ -59,8 +59,10 @@ use http::header;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
+use url::Position;
 use url::Url;
 
 use crate::forward::balance::Busy;
@@ -73,6 +75,7 @@ use crate::forward::body::Watch;
 use crate::forward::connect::Trust;
 use crate::forward::error::Error;
 use crate::forward::headers::Origin;
+use crate::forward::http2::Kept;
 use crate::forward::pool::Connection;
 use crate::forward::pool::Key;
 use crate::forward::pool::Lease;
@@ -204,7 +207,7 @@ impl Forwarder {
                     let host = application
                         .keep_host
                         .then(|| published_authority(application));
-                    let host = host.and_then(|host| HeaderValue::try_from(host).ok());
+                    let host = host.and_then(|host| HeaderValue::from_str(host).ok());
                     health::begin(&group, host.as_ref(), &self.checks);
                 }
                 Err(error) => {
@@ -301,26 +304,11 @@ impl Forwarder {
         let (mut response, mut reached) = self.ask(&draft, &group, reached, request, renew).await?;
         match credential {
             Some(credential) if !reached.lease.with_token && negotiate::is_asked(&response) => {
-                let Reached {
-                    server,
-                    index,
-                    mut lease,
-                } = reached;
-                lease.taint();
-                let busy = lease.busy.take();
-                Box::pin(drain(response, lease)).await;
-                let key = key(server, &exchange.partition);
-                let lease = self.connection(&draft, server, &key, busy).await?;
-                let token = make(credential, index, lease.binding()).await?;
-                let empty = Upload::new(crate::model::body::empty()).0;
-                let request = draft.request(server, Some(token), empty)?;
-                let next = Reached {
-                    server,
-                    index,
-                    lease,
-                };
-                let renew = Some(credential);
-                (response, reached) = self.ask(&draft, &group, next, request, renew).await?;
+                let partition = &exchange.partition;
+                let group = (&*group, partition);
+                let challenged = self.challenged(&draft, group, reached, response, credential);
+                // Boxed, as what is rare: it would lie in every request's future.
+                (response, reached) = Box::pin(challenged).await?;
             }
             Some(_) | None => {}
         }
@@ -343,6 +331,37 @@ impl Forwarder {
             return upgrade::switched(draft.wish.as_ref(), server, response, lease, index);
         }
         Ok(draft.answer(response, lease, index))
+    }
+
+    /// Answers a backend's challenge.
+    async fn challenged<'a>(
+        &self,
+        draft: &Draft<'_>,
+        (group, partition): (&'a Group, &Partition),
+        reached: Reached<'a>,
+        response: Response<Incoming>,
+        credential: &Credential<'_>,
+    ) -> Result<(Response<Incoming>, Reached<'a>), Error> {
+        let Reached {
+            server,
+            index,
+            mut lease,
+        } = reached;
+        lease.taint();
+        let busy = lease.busy.take();
+        drain(response, lease).await;
+        let key = key(server, partition);
+        let lease = self.connection(draft, server, &key, busy).await?;
+        let token = make(credential, index, lease.binding()).await?;
+        let empty = Upload::new(crate::model::body::empty()).0;
+        let request = draft.request(server, Some(token), empty)?;
+        let next = Reached {
+            server,
+            index,
+            lease,
+        };
+        self.ask(draft, group, next, request, Some(credential))
+            .await
     }
 
     async fn connection(
@@ -386,7 +405,18 @@ impl Forwarder {
             }
         };
         // Boxed, as what is rare: it would lie in every request's future.
-        let mut reached = Box::pin(self.renewed(draft, group, reached)).await?;
+        Box::pin(self.ask_again(draft, group, reached, body, renew)).await
+    }
+
+    async fn ask_again<'a>(
+        &self,
+        draft: &Draft<'_>,
+        group: &'a Group,
+        reached: Reached<'a>,
+        body: Upload,
+        renew: Option<&Credential<'_>>,
+    ) -> Result<(Response<Incoming>, Reached<'a>), Error> {
+        let mut reached = self.renewed(draft, group, reached).await?;
         // The connection that knew the person is gone, and a token was bound to its certificate.
         let token = match renew {
             Some(credential) => {
@@ -487,13 +517,13 @@ impl<'a> Draft<'a> {
         let host = published_authority(application);
         let origin = Origin {
             client: exchange.client,
-            host: &host,
+            host,
             prefix: &application.prefix,
         };
         headers::set_origin(&mut headers, origin)?;
         headers.remove(header::HOST);
         if application.keep_host {
-            let host = HeaderValue::try_from(host)
+            let host = HeaderValue::from_str(host)
                 .map_err(|_| Error::Misconfigured(application.id.to_string()))?;
             headers.insert(header::HOST, host);
         }
@@ -573,24 +603,12 @@ impl<'a> Draft<'a> {
         let kept = request.body_mut().take_kept();
         let sending = lease.send(request);
         let answered = self.answered(server, &watch, sending).await;
-        let mut failed = match answered.inspect_err(|_| lease.retire())? {
+        let failed = match answered.inspect_err(|_| lease.retire())? {
             Ok(response) => return Ok(Asked::Answered(response)),
             Err(failed) => failed,
         };
-        let unsent = failed.take_message();
-        let error = failed.into_error();
-        let again = match (unsent, spare) {
-            (Some(request), _) => Some(request.into_body()),
-            (None, Some(spare)) if spare.allows(lease, &error) => {
-                Some(Upload::new(crate::model::body::empty()).0)
-            }
-            (None, Some(_) | None) => http2::unprocessed(&error, kept).await,
-        };
-        let error = lost(server, &watch, error);
-        match again {
-            Some(body) => Ok(Asked::Again(body, error)),
-            None => Err(error),
-        }
+        // Boxed, as what is rare.
+        Box::pin(failed_once(server, lease, &watch, failed, (spare, kept))).await
     }
 
     /// Waits for an answer to begin. As long as a body is being sent, its progress is what counts.
@@ -674,6 +692,30 @@ async fn make(
     Ok(token)
 }
 
+/// What can be done about a request without an answer.
+async fn failed_once(
+    server: &Server,
+    lease: &Lease,
+    watch: &Watch,
+    mut failed: TrySendError<Request<Upload>>,
+    (spare, kept): (Option<Spare>, Option<Kept>),
+) -> Result<Asked, Error> {
+    let unsent = failed.take_message();
+    let error = failed.into_error();
+    let again = match (unsent, spare) {
+        (Some(request), _) => Some(request.into_body()),
+        (None, Some(spare)) if spare.allows(lease, &error) => {
+            Some(Upload::new(crate::model::body::empty()).0)
+        }
+        (None, Some(_) | None) => http2::unprocessed(&error, kept).await,
+    };
+    let error = lost(server, watch, error);
+    match again {
+        Some(body) => Ok(Asked::Again(body, error)),
+        None => Err(error),
+    }
+}
+
 fn refused(server: &Server, index: usize) -> Error {
     Error::TicketRefused {
         backend: server.to_string(),
@@ -705,11 +747,8 @@ async fn drain(response: Response<Incoming>, lease: Lease) {
 }
 
 /// The published host, with its port where it is not the usual one.
-fn published_authority(application: &Application) -> String {
-    match application.published_url.port() {
-        Some(port) => format!("{}:{port}", application.host),
-        None => application.host.to_string(),
-    }
+fn published_authority(application: &Application) -> &str {
+    &application.published_url[Position::BeforeHost..Position::AfterPort]
 }
 
 /// What follows the prefix, byte for byte, behind the backend's own path.

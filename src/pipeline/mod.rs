@@ -108,7 +108,8 @@ pub struct Pipeline {
 impl Pipeline {
     /// Answers `request`.
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        let mut trace = Trace::begin(&request);
+        // Boxed: it goes on into the answer's body, and is large.
+        let mut trace = Box::new(Trace::begin(&request));
         let language = Language::from_accept(request.headers());
         let asks = Asks::of(request.method(), request.headers());
         let head_only = request.method() == Method::HEAD;
@@ -138,7 +139,7 @@ impl Pipeline {
             *response.body_mut() = body::empty();
         }
         if let Some(tunnel) = trace.tunnel.take() {
-            return tunnel.open(trace, response);
+            return tunnel.open(*trace, response);
         }
         if connects && response.status().is_success() {
             // RFC 8441 5: that would say that the socket is open.
@@ -248,7 +249,7 @@ impl Pipeline {
         trace.enter("authn");
         let user = self.authn.identify(head, app, target.as_str()).await?;
         let person = user.claims().person;
-        trace.access.person = person.to_string();
+        trace.access.person = user.label();
         for inside in self.admission.person(app, || Key::Person(person))? {
             trace.hold(inside);
         }
@@ -452,8 +453,8 @@ impl Pipeline {
                     target: "audit",
                     event = "denial",
                     request_id = trace.access.request_id,
-                    client = trace.access.client,
-                    person = trace.access.person,
+                    client = &*trace.access.client,
+                    person = &*trace.access.person,
                     principal = trace.access.principal,
                     application = trace.application(),
                     why = denial.code.as_str(),
