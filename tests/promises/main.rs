@@ -85,6 +85,7 @@ mod websockets_work_signed_in;
 mod what_a_stranger_says_opens_nothing;
 mod what_happens_can_be_counted;
 mod what_is_open_shows_nobody;
+mod what_stands_behind_the_hash_survives_a_sign_in;
 mod who_comes_from_where_is_known;
 mod who_leaves_loses_access;
 mod wire;
