@@ -80,6 +80,7 @@ mod two_gateways_make_one_account;
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod visitor;
 mod walk;
+mod webdav_names_are_checked_and_translated;
 mod websockets_end_with_the_session;
 mod websockets_work_signed_in;
 mod what_a_stranger_says_opens_nothing;
