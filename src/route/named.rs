@@ -7,7 +7,7 @@
 //! - SECURITY: a backend that speaks WebDAV acts on them as on the target of the request. So they go through the one
 //!   reading of a target, and [`super::entrance`] looks at them as well: what needs a sign-in needs it here, too.
 //! - What lies elsewhere (another application, another address of this one, another server) is refused with 502, the
-//!   answer of RFC 9.8.5 for a destination on another server: clients then copy by GET and PUT, where somebody looks at
+//!   answer of RFC 4918 9.8.5 for a destination on another server: clients then copy by GET and PUT, where somebody looks at
 //!   each of the two. 403 would say that nothing helps.
 //! - What could be read in two ways is a 400. That is more than RFC 4918 forbids: within a list no character of its
 //!   syntax, since some servers look for the next `)`, `]` or `>` without regard to quotes.
