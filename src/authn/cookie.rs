@@ -19,12 +19,14 @@ pub const BINDING: &str = "__Host-kerbgate-signin";
 
 /// Finds a kept form again.
 pub const FORM: &str = "__Host-kerbgate-form";
+/// Some tab keeps what stood behind `#` (see `fragment`). A script of ours sets it, so that scripts can read it.
+pub const FRAGMENT: &str = "__Host-kerbgate-fragment";
 
 /// True for a cookie that is ours: no backend ever sees it. Without regard to case, as browsers treat the prefix.
 #[must_use]
 pub fn is_ours(name: &str) -> bool {
     let name = name.trim();
-    [SESSION, BINDING, FORM]
+    [SESSION, BINDING, FORM, FRAGMENT]
         .iter()
         .any(|ours| name.eq_ignore_ascii_case(ours))
 }

@@ -53,6 +53,11 @@ fn navigates(headers: &HeaderMap) -> bool {
     if headers.contains_key(X_REQUESTED_WITH) {
         return false;
     }
+    takes_html(headers)
+}
+
+/// True when the answer may be a page.
+pub(super) fn takes_html(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT)
         .iter()

@@ -21,6 +21,7 @@ mod bearer;
 pub mod cookie;
 pub mod cookie_header;
 pub mod fetch;
+mod fragment;
 pub mod kept_form;
 mod news;
 mod own_path;

@@ -29,6 +29,7 @@ pub mod frames;
 pub mod headers;
 pub mod health;
 pub mod http2;
+mod named;
 pub mod negotiate;
 pub mod pool;
 pub mod queue;
@@ -91,6 +92,7 @@ use crate::model::application::Sso;
 use crate::model::application::backend_http::BackendHttp;
 use crate::model::body::Body;
 use crate::model::stop::Stop;
+use crate::route::named::Named;
 use crate::route::target::Target;
 
 /// Makes the `Authorization` value for the backend with that place among the application's URLs, and for a
@@ -104,6 +106,8 @@ pub struct Exchange<'a> {
     pub application: &'a Application,
     /// The target that was authorized.
     pub target: &'a Target,
+    /// Other resources of the application, which were authorized as well.
+    pub named: Option<&'a Named>,
     /// The client's address.
     pub client: &'a str,
     /// Whose connections may carry it.
@@ -145,6 +149,7 @@ struct Draft<'a> {
     headers: HeaderMap,
     application: &'a Application,
     target: &'a Target,
+    named: Option<&'a Named>,
     /// Trailers of its body that are passed on.
     trailers: Vec<HeaderName>,
     /// Names of identity headers, where trailers come undeclared.
@@ -535,6 +540,7 @@ impl<'a> Draft<'a> {
             headers,
             application,
             target: exchange.target,
+            named: exchange.named,
             identity: undeclared,
             trailers,
             wish,
@@ -559,6 +565,10 @@ impl<'a> Draft<'a> {
         headers
             .entry(header::HOST)
             .or_insert_with(|| server.authority.clone());
+        if let Some(named) = self.named {
+            let prefix = &self.application.prefix;
+            named::write(named, prefix, server, &mut headers).ok_or_else(misconfigured)?;
+        }
         if let Some(token) = token {
             headers.insert(header::AUTHORIZATION, token);
         }
