@@ -36,6 +36,9 @@ pub(super) static BINDING_FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder
 /// Where [`FORM`] may stand.
 pub(super) static FORM_FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(FORM));
 
+/// Where [`FRAGMENT`] may stand.
+pub(super) static FRAGMENT_FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(FRAGMENT));
+
 /// The id in the cookie `name`; garbage counts as absent.
 ///
 /// # Errors

@@ -48,7 +48,7 @@ impl Inner {
         to: &str,
         cookies: Vec<HeaderValue>,
     ) -> Result<Response<Body>, Stop> {
-        if !cookie::may_hold(&head.headers, cookie::FRAGMENT) || !shows_pages(head) {
+        if !cookie::may_hold(&head.headers, &cookie::FRAGMENT_FINDER) || !shows_pages(head) {
             return answer::redirect(to, cookies);
         }
         let (trip, language) = (trip(pending), Language::from_accept(&head.headers));
@@ -67,8 +67,8 @@ fn trip(pending: &Pending) -> String {
 fn shows_pages(head: &Parts) -> bool {
     let is = |name, wanted| fetch::text(&head.headers, name) == Some(wanted);
     head.method == Method::GET
-        && is("sec-fetch-mode", "navigate")
-        && is("sec-fetch-dest", "document")
+        && is(fetch::SEC_FETCH_MODE, "navigate")
+        && is(fetch::SEC_FETCH_DEST, "document")
         && fetch::takes_html(&head.headers)
 }
 

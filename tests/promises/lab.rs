@@ -498,10 +498,7 @@ fn kill(pid: u32, signal: &str) {
         .status();
     // A child may have followed its parent by itself.
     let gone = || !Path::new(&format!("/proc/{pid}")).exists();
-    assert!(
-        sent.unwrap().success() || gone(),
-        "kill -s {signal} {pid}"
-    );
+    assert!(sent.unwrap().success() || gone(), "kill -s {signal} {pid}");
 }
 
 fn with_children(root: u32) -> Vec<u32> {
