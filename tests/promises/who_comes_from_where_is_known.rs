@@ -37,7 +37,7 @@ pub struct Place {
     pub stage: Stage,
     pub backend: Backend,
     pub gateway: Gateway,
-    _entra: Entra,
+    pub entra: Entra,
     pub cookie: String,
 }
 
@@ -63,7 +63,7 @@ impl Place {
             stage,
             backend,
             gateway,
-            _entra: entra,
+            entra,
             cookie,
         }
     }
