@@ -180,7 +180,7 @@ async fn plan(room: &Sync, json: bool, save: Option<PathBuf>) -> Result<ExitCode
     }
     let mut out = std::io::stdout().lock();
     if json {
-        let text = serde_json::to_string_pretty(&saved).map_err(std::io::Error::from)?;
+        let text = serde_json::to_string(&saved).map_err(std::io::Error::from)?;
         writeln!(out, "{}", safe_json(&text))?;
         return Ok(ExitCode::SUCCESS);
     }

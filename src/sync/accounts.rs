@@ -160,6 +160,10 @@ impl Sync {
             };
             return Some(why);
         }
+        // The rest of privilege shows only when the account is read alone: every step looks at that before it writes.
+        if entry.number("adminCount").is_some_and(|count| count != 0) {
+            return Some(String::from("is privileged: adminCount is set"));
+        }
         let places: Vec<Dn> = self.places().cloned().collect();
         fence::may_list(entry, &places)
             .err()

@@ -178,14 +178,17 @@ impl<'a> Desk<'a> {
             sam: account.sam.clone(),
             why,
         };
+        let verdict = self.verdict(account.oid);
         if let Some(why) = &account.untouchable {
-            plan.left_alone.push(leave(why.clone()));
+            // Another tool's accounts elsewhere are nobody's news, unless it is why somebody gets none here.
+            if account.place != Place::Elsewhere || matches!(verdict, Verdict::Wanted(_)) {
+                plan.left_alone.push(leave(why.clone()));
+            }
             return;
         }
         if account.disabled.is_none() {
             plan.in_use += 1;
         }
-        let verdict = self.verdict(account.oid);
         let acts = match (&account.disabled, verdict) {
             (None, Verdict::Unwanted(why)) => vec![(Act::Disable, why)],
             (None, Verdict::NotYet | Verdict::Wanted(_)) if self.unseen(account) => {
