@@ -209,22 +209,24 @@ pub fn main() -> ExitCode {
                 groups,
                 home_tenant,
             };
-            block_on(doctor::explain(config, &visit), |walk| {
-                println!(
-                    "{}",
-                    if json {
-                        walk.to_json()
-                    } else {
-                        walk.to_string()
-                    }
-                );
-                if walk.arrived() {
-                    ExitCode::SUCCESS
-                } else {
-                    ExitCode::FAILURE
-                }
-            })
+            block_on(doctor::explain(config, &visit), |walk| told(&walk, json))
         }),
+    }
+}
+
+fn told(walk: &doctor::Walk, json: bool) -> ExitCode {
+    println!(
+        "{}",
+        if json {
+            walk.to_json()
+        } else {
+            walk.to_string()
+        }
+    );
+    if walk.arrived() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

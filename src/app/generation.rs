@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::app::StartError;
+use crate::app::guests;
 use crate::app::orders;
 use crate::app::orders::Found;
 use crate::app::orders::Ordering;
@@ -46,6 +47,7 @@ use crate::sso::Sso;
 use crate::sso::assertion::Signer;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::sync::Sync;
 
 /// The rooms of one configuration.
 pub(super) struct Generation {
@@ -61,6 +63,8 @@ pub(super) struct Generation {
     pub(super) applications: HashMap<Url, Arc<Application>>,
     /// Ends the work beside this generation's requests.
     _tidy: DropGuard,
+    /// The same for guests that are synchronized.
+    _guests: Option<DropGuard>,
 }
 
 /// The issuer, its keys kept fresh for as long as somebody holds this.
@@ -233,6 +237,7 @@ struct Raised {
     issuer: Result<Arc<Tended>, Arc<Issuer>>,
     delegator: Option<Delegator>,
     applications: HashMap<Url, Arc<Application>>,
+    guests: Option<Sync>,
 }
 
 fn raise(
@@ -247,6 +252,8 @@ fn raise(
         Some(before) => before.pipeline.authz.clone(),
         None => authz(config, &checked.issuer)?,
     };
+    let guests = guests::room(config, ground, authz.graph().cloned(), delegator.as_ref());
+    let guests = guests.map_err(StartError::one)?;
     let mapping = mapping_room(config, ground, before, checked.mapping, delegator.as_ref())?;
     let needs = authn::Needs {
         settings: assembly::authn_settings(config),
@@ -292,6 +299,7 @@ fn raise(
         issuer: same_issuer.map_or(Err(checked.issuer), |b| Ok(Arc::clone(&b.issuer))),
         delegator,
         applications,
+        guests,
     })
 }
 
@@ -304,8 +312,11 @@ impl Raised {
             })
         });
         let acme = self.acme.map(|found| found.begin(ground));
+        let every = config.guests_sync.every;
+        let guests = self.guests.zip(every);
         Generation {
             acme,
+            _guests: guests.map(|(room, every)| ground.tend(Arc::new(room).keep(every))),
             ports: ports::published(&config),
             _tidy: ground.tend(self.pipeline.authn.clone().keep_tidy()),
             config,

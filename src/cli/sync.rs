@@ -29,6 +29,7 @@ use crate::sync::Outcome;
 use crate::sync::Run;
 use crate::sync::Sync;
 use crate::sync::Tools;
+use crate::sync::Turn;
 use crate::sync::saved::Difference;
 use crate::sync::saved::Saved;
 use crate::sync::step::Act;
@@ -200,8 +201,18 @@ struct Asked {
 
 async fn apply(room: &Sync, asked: &Asked) -> Result<ExitCode, Error> {
     let approved = asked.plan.as_deref().map(Saved::read).transpose()?;
-    let turn = room.begin()?;
-    let look = match turn.look(approved.as_ref()).await {
+    let turn = room.begin().await?;
+    let code = applied(&turn, asked, approved.as_ref()).await;
+    turn.end().await;
+    code
+}
+
+async fn applied(
+    turn: &Turn<'_>,
+    asked: &Asked,
+    approved: Option<&Saved>,
+) -> Result<ExitCode, Error> {
+    let look = match turn.look(approved).await {
         Err(sync::Error::Changed(differences)) => {
             tell_differences(&differences)?;
             return Err(sync::Error::Changed(differences).into());
@@ -212,7 +223,7 @@ async fn apply(room: &Sync, asked: &Asked) -> Result<ExitCode, Error> {
     if approved.is_none() && !asked.yes && !look.plan.steps.is_empty() {
         confirm(&table(&look, &saved))?;
     }
-    let whole = approved.as_ref().map(|approved| approved.removals);
+    let whole = approved.map(|approved| approved.removals);
     // What is left of an approved plan is covered by the number that covered the whole.
     let accepted = match asked.accept_removals {
         Some(number) if whole == Some(number) => Some(saved.removals),
@@ -220,7 +231,7 @@ async fn apply(room: &Sync, asked: &Asked) -> Result<ExitCode, Error> {
     };
     let run = Run {
         by: accounts::operator(),
-        plan: approved.as_ref().map(Saved::id),
+        plan: approved.map(Saved::id),
     };
     let terminal = std::io::stderr().is_terminal();
     let progress = move |number: usize, of: usize, step: &Step| {

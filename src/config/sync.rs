@@ -7,6 +7,8 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::config::reader::Section;
 
+/// Graph is asked about everybody each time.
+const OFTEN: Duration = Duration::from_secs(10);
 const DAY: Duration = Duration::from_secs(86400);
 
 /// What may follow the cloud.
@@ -26,6 +28,8 @@ const USUAL: usize = 6;
 /// Guests of the cloud as accounts.
 #[derive(Clone, Debug)]
 pub struct GuestsSync {
+    /// How often the gateway does it by itself; absent = never.
+    pub every: Option<Duration>,
     /// Whose.
     pub scope: ScopeOf,
     /// The groups of [`ScopeOf::Groups`].
@@ -96,6 +100,7 @@ pub(super) fn guests(section: &Section<'_>) -> GuestsSync {
         usize::try_from(section.number(key, 0..=most, default)).unwrap_or_default()
     };
     let guests = GuestsSync {
+        every: span("every", Duration::ZERO),
         scope,
         groups,
         external_members: section.flag("external_members", true),
@@ -116,6 +121,9 @@ pub(super) fn guests(section: &Section<'_>) -> GuestsSync {
             section.mistake(key, "is less than a day; \"0s\" is never");
         }
     }
+    if guests.every.is_some_and(|every| every < OFTEN) {
+        section.mistake("every", "is less than 10 s; \"0s\" is never");
+    }
     section.finish();
     guests
 }
@@ -124,6 +132,12 @@ pub(super) fn guests(section: &Section<'_>) -> GuestsSync {
 pub(super) fn together(config: &Config) -> Vec<(&'static str, String)> {
     let mut problems = Vec::new();
     let sync = &config.guests_sync;
+    let able =
+        config.issuer.graph.is_some() && config.mapping.is_some() && config.directory.is_some();
+    if sync.every.is_some() && !able {
+        let why = "wants issuer.graph and the sections [directory] and [mapping]";
+        problems.push(("sync.guests.every", String::from(why)));
+    }
     if sync.scope == ScopeOf::Assigned && config.issuer.client_id.parse::<Uuid>().is_err() {
         let why =
             "is \"assigned\", but issuer.client_id is no GUID that graph could be asked about";

@@ -45,6 +45,7 @@ pub use shadow::Shadow;
 pub use shadow::State;
 pub use steer::Done;
 pub use steer::Order;
+pub use tend::NewValue;
 
 /// What the room works with.
 #[derive(Debug)]

@@ -11,15 +11,18 @@ use crate::ldap::Entry;
 use crate::ldap::Session;
 use crate::mapping::fence;
 
+/// An attribute and what it is to hold; `None` takes it away.
+pub type NewValue = (Attribute, Option<String>);
+
 impl Lifecycle {
-    /// Writes these values and no others; `None` takes an attribute away.
+    /// Writes these values and no others.
     ///
     /// # Errors
     /// No such account, not one of ours, or the directory does not answer.
     pub async fn write_values(
         &self,
         asked: &Asked,
-        values: &[(Attribute, Option<String>)],
+        values: &[NewValue],
         order: &Order,
     ) -> Result<(), Error> {
         let (entry, session) = self.own(asked).await?;

@@ -47,14 +47,12 @@ impl Sync {
                     Turn::Page(found) => found,
                     Turn::Restarted(_) => continue,
                 };
-                for entry in &found.entries {
+                // Asked again from the start, a controller tells of some twice.
+                let new = found.entries.iter().filter(|entry| {
                     let guid = entry.guid("objectGUID");
-                    if guid.is_some_and(|guid| told.insert(guid))
-                        && let Some(account) = self.account(entry)
-                    {
-                        accounts.push(account);
-                    }
-                }
+                    guid.is_some_and(|guid| told.insert(guid))
+                });
+                accounts.extend(new.filter_map(|entry| self.account(entry)));
             }
         }
         if self.rules.unseen_after.is_some() {

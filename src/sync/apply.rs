@@ -17,11 +17,11 @@ use super::step::Edit;
 use super::step::Step;
 use super::step::Why;
 use crate::ldap;
-use crate::ldap::Attribute;
 use crate::ldap::Entry;
 use crate::ldap::ResultCode;
 use crate::lifecycle;
 use crate::lifecycle::Asked;
+use crate::lifecycle::NewValue;
 use crate::lifecycle::Order;
 use crate::lifecycle::State;
 use crate::mapping::rules;
@@ -241,7 +241,7 @@ impl Sync {
     }
 }
 
-fn edits(changes: &[Edit]) -> Result<Vec<(Attribute, Option<String>)>, ldap::Error> {
+fn edits(changes: &[Edit]) -> Result<Vec<NewValue>, ldap::Error> {
     let edit = |edit: &Edit| Ok((edit.attribute.as_str().parse()?, edit.to.clone()));
     changes.iter().map(edit).collect()
 }

@@ -10,6 +10,9 @@ use std::fs::File;
 use std::io;
 use std::io::BufRead as _;
 use std::io::BufReader;
+use std::io::Read as _;
+use std::io::Seek as _;
+use std::io::SeekFrom;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -129,7 +132,11 @@ impl Journal {
             .mode(0o600)
             .open(&path)?;
         // A line that a crash cut short must not swallow the next one.
-        if !fs::read(&path)?.last().is_none_or(|last| *last == b'\n') {
+        let mut last = [b'\n'];
+        if file.seek(SeekFrom::End(-1)).is_ok() {
+            file.read_exact(&mut last)?;
+        }
+        if last != *b"\n" {
             file.write_all(b"\n")?;
         }
         File::open(folder)?.sync_all()?;

@@ -12,6 +12,8 @@
 //! | `saved.rs` | a plan as a file |
 //! | `journal.rs` | what was about to be done, and what came of it |
 //! | `apply.rs` | the steps taken |
+//! | `turn.rs` | one run at a time |
+//! | `keep.rs` | runs on a schedule |
 //!
 //! # Why
 //! - Every run begins with the world as it is, and no run with what an earlier one meant to do. So a run that was killed
@@ -24,13 +26,14 @@ mod apply;
 pub mod brake;
 mod cloud;
 pub mod journal;
+mod keep;
 pub mod plan;
 pub mod saved;
 pub mod step;
+mod turn;
 pub mod world;
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,8 +62,8 @@ use journal::Past;
 use plan::Plan;
 use plan::Rules;
 use saved::Difference;
-use saved::Saved;
 use step::Step;
+pub use turn::Turn;
 use world::World;
 
 /// Who disables accounts in a synchronization: stands in the account's notes, and only such accounts are restored by one.
@@ -183,8 +186,8 @@ pub enum Error {
         /// What `--accept-removals` would have to say.
         removals: usize,
     },
-    /// Another run holds the lock.
-    #[error("another run is under way: {0} is locked")]
+    /// Another run holds the lock, or the lease.
+    #[error("another run is under way: {0}")]
     Busy(String),
     /// An account that is not as it was planned.
     #[error("changed meanwhile: {0}; the next run looks again")]
@@ -259,85 +262,6 @@ impl Sync {
             world,
             plan,
         })
-    }
-
-    /// Begins a run: nobody else may until it is dropped.
-    ///
-    /// # Errors
-    /// Another run is under way, or the folder cannot be used.
-    pub fn begin(&self) -> Result<Turn<'_>, Error> {
-        journal::folder(&self.folder)?;
-        let path = self.folder.join("lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Turn {
-                room: self,
-                _lock: file,
-            }),
-            Err(std::fs::TryLockError::WouldBlock) => Err(Error::Busy(path.display().to_string())),
-            Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
-        }
-    }
-}
-
-/// The right to change something. The lock goes with the process, however it ends.
-#[derive(Debug)]
-pub struct Turn<'a> {
-    room: &'a Sync,
-    _lock: File,
-}
-
-impl Turn<'_> {
-    /// What would be done now; `approved`: it must be what that plan says.
-    ///
-    /// # Errors
-    /// A side does not answer; the plan is another tenant's; the world has changed.
-    pub async fn look(&self, approved: Option<&Saved>) -> Result<Look, Error> {
-        let id = approved.map(Saved::id);
-        let past = journal::past(&self.room.folder, id.as_deref())?;
-        let here = self.room.tenant;
-        if let Some(plan) = approved
-            .map(|saved| saved.tenant)
-            .filter(|plan| *plan != here)
-        {
-            return Err(Error::OtherTenant { plan, here });
-        }
-        let look = self.room.look_after(&past).await?;
-        if let Some(saved) = approved {
-            let differences = saved.differences(&look.plan.steps, &past.begun);
-            if !differences.is_empty() {
-                return Err(Error::Changed(differences));
-            }
-        }
-        Ok(look)
-    }
-
-    /// Carries out what `look` has planned, unless the brake stops it. `accepted`: how many removals somebody has accepted.
-    ///
-    /// # Errors
-    /// The brake, the journal, or a directory that does not answer any more: what was not done is left to the next run.
-    pub async fn apply(
-        &self,
-        look: &Look,
-        accepted: Option<usize>,
-        run: &Run,
-        progress: Progress<'_>,
-    ) -> Result<Outcome, Error> {
-        let removals = look.plan.removals();
-        if !look.brake.is_empty() && accepted != Some(removals) {
-            return Err(Error::Brake {
-                reasons: look.brake.clone(),
-                removals,
-            });
-        }
-        if look.plan.steps.is_empty() {
-            return Ok(Outcome::default());
-        }
-        self.room.carry_out(&look.plan.steps, run, progress).await
     }
 }
 

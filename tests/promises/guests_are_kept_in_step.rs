@@ -741,3 +741,62 @@ async fn two_runs_do_not_meet() {
     }
     company.sync(&["apply", "--yes"], 0).await;
 }
+
+#[tokio::test]
+async fn the_gateway_keeps_them_by_itself_and_cuts_off_who_left() {
+    let company = Company::new().await;
+    let every = "[sync.guests]\nevery = \"10s\"";
+    company
+        .stage
+        .replace("kerbgate.toml", "[sync.guests]", every);
+    let jane = company.guest("jane", json!({})).await;
+    let crowd = company.crowd(7).await;
+    let gateway = company.stage.gateway().await;
+    eventually("made without a visit", async || {
+        company.entry(&crowd[6], &company.guests).await.is_some()
+    })
+    .await;
+    let url = gateway.url("intranet", "/echo");
+    let mut browser = Visitor::new(&company.stage.lab.facts.ca, Speaks::Http2);
+    let page = browser.open_as(&jane.login, &url).await.unwrap();
+    assert_eq!(
+        page.remote_user(),
+        format!("{}@CONTOSO.TEST", jane.sam),
+        "{}",
+        page.body
+    );
+    let open = async || browser.clone().open(&url).await.unwrap().status;
+    assert_eq!(open().await, 200);
+    // The issuer would be asked about a running session in four minutes, not before.
+    company.change(&jane, json!({"enabled": false})).await;
+    eventually("cut off", async || open().await != 200).await;
+    let resting = company.entry(&jane, &company.rest).await.expect("at rest");
+    assert!(resting.text("info").unwrap().contains("disabled-in-cloud"));
+    // Nobody is there to accept anything.
+    for guest in &crowd {
+        company.change(guest, json!({"enabled": false})).await;
+    }
+    let audit = || std::fs::read_to_string(company.stage.path("audit.log")).unwrap();
+    eventually("stopped by the brake", async || {
+        audit().contains("sync-stopped")
+    })
+    .await;
+    for guest in &crowd {
+        assert!(company.entry(guest, &company.guests).await.is_some());
+    }
+    let audit = audit();
+    for part in [
+        "sync-done",
+        "account-made",
+        "account-disabled",
+        "\"via\":\"sync\"",
+        "remove 7 of 7",
+    ] {
+        assert!(audit.contains(part), "{part}: {audit}");
+    }
+    drop(gateway);
+    let said = company
+        .sync(&["apply", "--yes", "--accept-removals", "7"], 0)
+        .await;
+    assert!(said.contains("steps taken: 7"), "{said}");
+}
