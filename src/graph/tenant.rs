@@ -12,7 +12,7 @@ use super::error::Error;
 use super::exchange::About;
 use super::exchange::Call;
 use super::link::Link;
-use super::pages::Pages;
+use super::paging::Pages;
 use super::question;
 use super::question::Question;
 use super::record::Assignment;

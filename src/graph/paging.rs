@@ -175,5 +175,5 @@ fn parse<T: DeserializeOwned>(
 const MAX_PAGES: usize = 200_000;
 
 #[cfg(test)]
-#[path = "pages_tests.rs"]
+#[path = "paging_tests.rs"]
 mod tests;
