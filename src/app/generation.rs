@@ -252,8 +252,6 @@ fn raise(
         Some(before) => before.pipeline.authz.clone(),
         None => authz(config, &checked.issuer)?,
     };
-    let guests = guests::room(config, ground, authz.graph().cloned(), delegator.as_ref());
-    let guests = guests.map_err(StartError::one)?;
     let mapping = mapping_room(config, ground, before, checked.mapping, delegator.as_ref())?;
     let needs = authn::Needs {
         settings: assembly::authn_settings(config),
@@ -267,6 +265,10 @@ fn raise(
         Some(before) => before.pipeline.authn.renewed(needs),
         None => Authn::new(needs),
     };
+    let ends = guests::ends(&authn, &mapping);
+    let graph = authz.graph().cloned();
+    let guests = guests::room(config, ground, graph, delegator.as_ref(), ends);
+    let guests = guests.map_err(StartError::one)?;
     let applications = applications(config, before);
     let pipeline = Pipeline {
         admission: admission(config, before, &applications),

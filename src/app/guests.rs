@@ -4,13 +4,31 @@ use std::sync::Arc;
 
 use crate::app::generation::Ground;
 use crate::assembly;
+use crate::authn::Authn;
 use crate::config::Config;
 use crate::graph::Graph;
 use crate::kerberos::Delegator;
 use crate::ldap::Directory;
+use crate::mapping::Mapping;
 use crate::store::Store;
+use crate::store::records::EndReason;
+use crate::sync::Ends;
 use crate::sync::Sync;
 use crate::sync::Tools;
+
+/// Ends the sign-ins of whoever was removed, and forgets which account was theirs.
+pub(super) fn ends(authn: &Authn, mapping: &Mapping) -> Ends {
+    let (authn, mapping) = (authn.clone(), mapping.clone());
+    Ends(Arc::new(move |person| {
+        let (authn, mapping) = (authn.clone(), mapping.clone());
+        Box::pin(async move {
+            drop(mapping.forget(person));
+            if let Err(stop) = authn.end_person(person, EndReason::PersonDisabled).await {
+                tracing::warn!(%person, ?stop, "sign-ins not ended; the account is disabled all the same");
+            }
+        })
+    }))
+}
 
 /// The room that synchronizes, if it is to do so by itself. `graph` is the one that sign-ins ask: they share one budget.
 pub(super) fn room(
@@ -18,6 +36,7 @@ pub(super) fn room(
     ground: &Ground,
     graph: Option<Graph>,
     delegator: Option<&Delegator>,
+    ends: Ends,
 ) -> Result<Option<Sync>, String> {
     if config.guests_sync.every.is_none() {
         return Ok(None);
@@ -34,6 +53,7 @@ pub(super) fn room(
         directory: Directory::new(ldap),
         store: Some(Arc::clone(&ground.store) as Arc<dyn Store>),
         clock: ground.clock,
+        ends: Some(ends),
     };
     let room = Sync::new(settings, tools).map_err(|error| error.to_string())?;
     Ok(Some(room))

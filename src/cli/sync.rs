@@ -168,6 +168,7 @@ async fn open(config: &Config) -> Result<Sync, Error> {
         directory: Directory::new(ldap),
         store: accounts::store(&config.gateway.state_dir).await?,
         clock: Clock::System,
+        ends: None,
     };
     Ok(Sync::new(settings, tools)?)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::BY;
+use super::Ends;
 use super::Error;
 use super::Sync;
 use super::journal::Journal;
@@ -153,6 +154,23 @@ impl Sync {
                 self.lifecycle.delete(&asked, &order).await?;
             }
         }
+        if step.act.removes() {
+            self.end_sign_ins(step.oid).await?;
+        }
+        Ok(())
+    }
+
+    /// What `lifecycle` does by itself where this process has no sign-ins in memory.
+    async fn end_sign_ins(&self, oid: Uuid) -> Result<(), Error> {
+        let (Some(Ends(ends)), Some(store)) = (&self.tools.ends, &self.tools.store) else {
+            return Ok(());
+        };
+        let person = PersonId {
+            tid: self.tenant,
+            oid,
+        };
+        ends(person).await;
+        store.forget_account_link(person).await?;
         Ok(())
     }
 

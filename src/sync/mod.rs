@@ -36,6 +36,7 @@ pub mod world;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use time::OffsetDateTime;
@@ -49,6 +50,7 @@ use crate::ldap::Directory;
 use crate::lifecycle;
 use crate::lifecycle::Lifecycle;
 use crate::model::clock::Clock;
+use crate::model::names::PersonId;
 use crate::store;
 use crate::store::Store;
 
@@ -108,6 +110,22 @@ pub struct Tools {
     pub store: Option<Arc<dyn Store>>,
     /// Now.
     pub clock: Clock,
+    /// Who ends the sign-ins of a person that was removed, where that is not left to the store: a gateway that runs in this process
+    /// drops at once what it has in memory.
+    pub ends: Option<Ends>,
+}
+
+/// Ends a person's sign-ins.
+#[derive(Clone)]
+pub struct Ends(pub Arc<dyn Fn(PersonId) -> Ending + Send + std::marker::Sync>);
+
+/// Sign-ins being ended.
+pub type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl std::fmt::Debug for Ends {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ends")
+    }
 }
 
 /// The room.
@@ -212,7 +230,8 @@ impl Sync {
             settings.rules.mapping.clone(),
             lifecycle::Tools {
                 directory: tools.directory.clone(),
-                store: tools.store.clone(),
+                // Where somebody else ends sign-ins, they must still be there to be ended.
+                store: tools.store.clone().filter(|_| tools.ends.is_none()),
                 tenants,
                 clock: tools.clock,
             },
