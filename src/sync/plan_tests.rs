@@ -135,8 +135,6 @@ fn each_turn_of_a_guests_life_has_its_step() {
         world.accounts = vec![account];
         told(&world)
     };
-    let gone = |person: &mut Person| person.oid = Uuid::nil();
-    let _ = gone;
     assert_eq!(of(|_, _, _| {}), [""; 0]);
     assert_eq!(
         of(|p, _, _| p.enabled = false),

@@ -372,7 +372,7 @@ async fn what_the_plan_shows_is_what_apply_makes_and_a_sign_in_uses() {
     );
     assert_eq!(
         accounts_of(&company.stage, &jane.oid.to_string()),
-        [jane.sam.clone()]
+        std::slice::from_ref(&jane.sam)
     );
     // And what a first visit makes is what the plan would have made.
     let fresh = company.guest("fresh", json!({})).await;
@@ -642,7 +642,7 @@ async fn a_run_that_is_killed_anywhere_is_finished_by_the_next() {
         assert_eq!(one.number("userAccountControl"), Some(328_192));
         assert_eq!(
             accounts_of(&company.stage, &guest.oid.to_string()),
-            [guest.sam.clone()]
+            std::slice::from_ref(&guest.sam)
         );
     }
     assert_eq!(company.planned().await, [""; 0]);
