@@ -88,7 +88,7 @@ impl Sync {
             let mut taken = self.take(step).await;
             if taken.as_ref().is_err_and(is_connection) {
                 tokio::time::sleep(BREATH).await;
-                taken = self.take(step).await;
+                taken = self.take(step).await.or_else(|error| gone(step, error));
             }
             journal.write(&Line::After {
                 run,
@@ -262,6 +262,14 @@ impl Sync {
 fn edits(changes: &[Edit]) -> Result<Vec<NewValue>, ldap::Error> {
     let edit = |edit: &Edit| Ok((edit.attribute.as_str().parse()?, edit.to.clone()));
     changes.iter().map(edit).collect()
+}
+
+/// At the second try: a delete whose answer was lost may well have happened.
+fn gone(step: &Step, error: Error) -> Result<(), Error> {
+    match (&step.act, error) {
+        (Act::Delete, Error::Lifecycle(lifecycle::Error::NotFound { .. })) => Ok(()),
+        (_, error) => Err(error),
+    }
 }
 
 fn meanwhile(why: String) -> Error {
