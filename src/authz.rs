@@ -29,7 +29,8 @@ use crate::model::stop::Stop;
 #[derive(Clone, Debug)]
 pub struct AuthorizedUser {
     user: AuthenticatedUser,
-    groups: Arc<[Uuid]>,
+    /// What Graph answered, where the token did not list them.
+    asked: Option<Arc<[Uuid]>>,
 }
 
 impl AuthorizedUser {
@@ -48,7 +49,11 @@ impl AuthorizedUser {
     /// The person's groups, as far as policies and mappings name them.
     #[must_use]
     pub fn groups(&self) -> &[Uuid] {
-        &self.groups
+        match (&self.asked, &self.user.claims().groups) {
+            (Some(asked), _) => asked,
+            (None, Groups::Listed(groups)) => groups,
+            (None, Groups::Overage) => &[],
+        }
     }
 }
 
@@ -84,12 +89,14 @@ impl Authz {
         user: AuthenticatedUser,
         app: &Application,
     ) -> Result<AuthorizedUser, Stop> {
-        let groups = self.groups(user.claims(), app).await?;
-        decide(user.claims(), &groups, &app.access).map_err(Stop::Deny)?;
-        Ok(AuthorizedUser {
-            user,
-            groups: groups.into(),
-        })
+        let asked = match user.claims().groups {
+            Groups::Listed(_) => None,
+            // Boxed, as what is rare: it would lie in every request's future.
+            Groups::Overage => Some(Box::pin(self.groups(user.claims(), app)).await?.into()),
+        };
+        let user = AuthorizedUser { user, asked };
+        decide(user.claims(), user.groups(), &app.access).map_err(Stop::Deny)?;
+        Ok(user)
     }
 
     /// Lets somebody who may use `app` in while it is closed for maintenance, if an exception fits.
@@ -104,10 +111,8 @@ impl Authz {
         Err(Stop::deny(Code::Maintenance, detail))
     }
 
+    /// Resolves an overage.
     async fn groups(&self, claims: &Claims, app: &Application) -> Result<Vec<Uuid>, Stop> {
-        if let Groups::Listed(groups) = &claims.groups {
-            return Ok(groups.clone());
-        }
         let except = app.maintenance.iter().flat_map(|closed| &closed.except);
         let rules = app
             .access

@@ -63,6 +63,7 @@ pub(super) struct Generation {
     pub(super) applications: HashMap<Url, Arc<Application>>,
     /// Ends the work beside this generation's requests.
     _tidy: DropGuard,
+    _informed: DropGuard,
     /// The same for guests that are synchronized.
     _guests: Option<DropGuard>,
 }
@@ -321,6 +322,7 @@ impl Raised {
             _guests: guests.map(|(room, every)| ground.tend(Arc::new(room).keep(every))),
             ports: ports::published(&config),
             _tidy: ground.tend(self.pipeline.authn.clone().keep_tidy()),
+            _informed: ground.tend(self.pipeline.authn.clone().keep_informed()),
             config,
             pipeline: Arc::new(self.pipeline),
             certificates: self.certificates,

@@ -1,10 +1,12 @@
 //! Our cookies: opaque random ids, bound to one host by the `__Host-` prefix (RFC 6265bis 4.1.3.2).
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::HeaderValue;
 use http::header;
+use memchr::memmem::Finder;
 
 use super::cookie_header;
 use crate::model::stop::Code;
@@ -17,15 +19,25 @@ pub const BINDING: &str = "__Host-kerbgate-signin";
 
 /// Finds a kept form again.
 pub const FORM: &str = "__Host-kerbgate-form";
+/// Some tab keeps what stood behind `#` (see `fragment`). A script of ours sets it, so that scripts can read it.
+pub const FRAGMENT: &str = "__Host-kerbgate-fragment";
 
 /// True for a cookie that is ours: no backend ever sees it. Without regard to case, as browsers treat the prefix.
 #[must_use]
 pub fn is_ours(name: &str) -> bool {
     let name = name.trim();
-    [SESSION, BINDING, FORM]
+    [SESSION, BINDING, FORM, FRAGMENT]
         .iter()
         .any(|ours| name.eq_ignore_ascii_case(ours))
 }
+
+/// Where [`BINDING`] may stand.
+pub(super) static BINDING_FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(BINDING));
+/// Where [`FORM`] may stand.
+pub(super) static FORM_FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(FORM));
+
+/// Where [`FRAGMENT`] may stand.
+pub(super) static FRAGMENT_FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(FRAGMENT));
 
 /// The id in the cookie `name`; garbage counts as absent.
 ///
@@ -37,14 +49,8 @@ pub(super) fn read<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a 
 }
 
 /// False when the cookie `name` is certainly absent: cheap, for what almost never is there.
-pub(super) fn may_hold(headers: &HeaderMap, name: &str) -> bool {
-    let name = name.as_bytes();
-    let holds = |value: &HeaderValue| {
-        value
-            .as_bytes()
-            .windows(name.len())
-            .any(|part| part == name)
-    };
+pub(super) fn may_hold(headers: &HeaderMap, name: &LazyLock<Finder<'_>>) -> bool {
+    let holds = |value: &HeaderValue| name.find(value.as_bytes()).is_some();
     headers.get_all(header::COOKIE).iter().any(holds)
 }
 

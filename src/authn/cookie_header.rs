@@ -21,18 +21,20 @@ pub fn id<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Twi
     for field in headers.get_all(header::COOKIE) {
         // Bytes, not text: a neighbor's cookie may hold anything.
         for pair in field.as_bytes().split(|b| *b == b';') {
-            let pair = pair.trim_ascii();
-            let mut halves = pair.splitn(2, |b| *b == b'=');
-            let (key, value) = (halves.next().unwrap_or_default(), halves.next());
-            if key.trim_ascii_end() != name.as_bytes() {
+            let Some(rest) = pair.trim_ascii().strip_prefix(name.as_bytes()) else {
                 continue;
-            }
+            };
+            let value = match rest.trim_ascii_start() {
+                [] => &[],
+                [b'=', value @ ..] => value,
+                [..] => continue, // a longer name
+            };
             // SECURITY: browsers keep one `__Host-` cookie of a name; a second one was planted (cookie tossing), and which
             // of the two is ours cannot be known.
             if found.is_some() {
                 return Err(Twice(name.to_owned()));
             }
-            found = Some(value.unwrap_or_default());
+            found = Some(value);
         }
     }
     Ok(found

@@ -4,8 +4,10 @@
 //! about gateways of this kind). Decided by Fetch Metadata (W3C), then `X-Requested-With`, then `Accept`.
 
 use http::HeaderMap;
+use http::HeaderName;
 use http::Method;
 use http::header;
+use http::header::AsHeaderName;
 use http::request::Parts;
 
 /// What a request asks for.
@@ -41,16 +43,21 @@ pub fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
 
 fn navigates(headers: &HeaderMap) -> bool {
     // A prefetch would begin a sign-in that nobody asked for.
-    if headers.contains_key(header::UPGRADE) || text(headers, "sec-purpose").is_some() {
+    if headers.contains_key(header::UPGRADE) || text(headers, SEC_PURPOSE).is_some() {
         return false;
     }
-    if let Some(mode) = text(headers, "sec-fetch-mode") {
-        let dest = text(headers, "sec-fetch-dest").unwrap_or("document");
+    if let Some(mode) = text(headers, SEC_FETCH_MODE) {
+        let dest = text(headers, SEC_FETCH_DEST).unwrap_or("document");
         return mode == "navigate" && matches!(dest, "document" | "iframe" | "frame");
     }
-    if headers.contains_key("x-requested-with") {
+    if headers.contains_key(X_REQUESTED_WITH) {
         return false;
     }
+    takes_html(headers)
+}
+
+/// True when the answer may be a page.
+pub(super) fn takes_html(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT)
         .iter()
@@ -90,7 +97,7 @@ pub fn is_foreign(
         });
     }
     // SECURITY: `SameSite=Lax` does not hold against a hostile sibling under the same registrable domain.
-    match text(&head.headers, "sec-fetch-site") {
+    match text(&head.headers, SEC_FETCH_SITE) {
         // Also with `Origin: null`, which a page with `Referrer-Policy: no-referrer` sends to itself.
         Some("same-origin" | "none") => false,
         Some(_) => origin != Some(&own_origin()),
@@ -102,7 +109,7 @@ pub fn is_foreign(
 #[must_use]
 pub fn is_own(head: &Parts, own_origin: &str) -> bool {
     let origin = text(&head.headers, header::ORIGIN.as_str());
-    match text(&head.headers, "sec-fetch-site") {
+    match text(&head.headers, SEC_FETCH_SITE) {
         Some(site) => {
             site == "same-origin" && origin.is_none_or(|o| o == own_origin || o == "null")
         }
@@ -111,13 +118,19 @@ pub fn is_own(head: &Parts, own_origin: &str) -> bool {
 }
 
 /// The value of a header that must come once; anything else counts as absent.
-pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     let mut all = headers.get_all(name).iter();
     match (all.next(), all.next()) {
         (Some(one), None) => one.to_str().ok(),
         _ => None,
     }
 }
+
+pub(super) const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+pub(super) const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
+const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
 #[cfg(test)]
 mod tests {

@@ -165,7 +165,7 @@ impl Authn {
         person: PersonId,
         target: &str,
     ) -> Result<Option<Resumed>, Stop> {
-        if head.method != Method::GET || !cookie::may_hold(&head.headers, cookie::FORM) {
+        if head.method != Method::GET || !cookie::may_hold(&head.headers, &cookie::FORM_FINDER) {
             return Ok(None);
         }
         let Some(id) = cookie::read(&head.headers, cookie::FORM)? else {

@@ -21,9 +21,12 @@ mod bearer;
 pub mod cookie;
 pub mod cookie_header;
 pub mod fetch;
+mod fragment;
 pub mod kept_form;
+mod news;
 mod own_path;
 mod params;
+mod place;
 mod random;
 mod reason;
 mod recheck;
@@ -32,6 +35,7 @@ mod session;
 mod sign_in;
 mod sign_out;
 mod stay;
+mod touches;
 mod user;
 
 use std::collections::HashMap;
@@ -40,6 +44,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
+use http::header;
 use http::request::Parts;
 use tokio::sync::broadcast;
 use url::Url;
@@ -99,7 +104,7 @@ pub struct Settings {
     pub sign_in: Duration,
     /// Time for the hand-over from the central host; default 60 s.
     pub hand_over: Duration,
-    /// How long a session is believed without reading the store again; default 30 s.
+    /// How long a session is believed without reading the store again while the store tells no news; default 30 s.
     pub believe: Duration,
     /// How long known sessions go on while the store does not answer; default 10 min.
     pub store_grace: Duration,
@@ -281,7 +286,7 @@ impl Authn {
                 let trusted = |cors: &Cors| cors.trusts(&head.headers);
                 let foreign = fetch::is_foreign(head, &app.websocket.origins, own);
                 if foreign && !app.cors.as_ref().is_some_and(trusted) {
-                    let site = fetch::text(&head.headers, "origin").unwrap_or("another site");
+                    let site = fetch::text(&head.headers, header::ORIGIN).unwrap_or("another site");
                     let detail = format!("from {}", crate::oidc::error::bounded(site));
                     return Err(Stop::deny(Code::ForeignOrigin, detail));
                 }
@@ -370,6 +375,21 @@ impl Authn {
         }
     }
 
+    /// Hears every second what has changed in the store: sign-outs on other replicas, above all. Never returns.
+    pub async fn keep_informed(self) {
+        let mut silent = false;
+        loop {
+            let asked = self.inner.sessions.ask_for_news().await;
+            if let Err(error) = &asked
+                && !silent
+            {
+                tracing::warn!(%error, "the store tells no news, sessions are read from it again");
+            }
+            silent = asked.is_err();
+            tokio::time::sleep(NEWS_EVERY).await;
+        }
+    }
+
     async fn tidy(&self) -> Result<(), crate::store::Error> {
         // Kept a while longer so that "expired" can be told from "unknown".
         let before = self.inner.clock.unix().saturating_sub(KEEP_DEAD);
@@ -419,6 +439,7 @@ fn client(head: &Parts) -> Option<Key> {
 }
 
 const RENEWAL_REMEMBERED: Duration = Duration::from_secs(5);
+const NEWS_EVERY: Duration = Duration::from_secs(1);
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 const TIDY_BATCH: u32 = 500;
 /// Overnight: who comes back in the morning and sends yesterday's form is still known.

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use super::Inner;
 use super::reason;
@@ -125,6 +126,7 @@ impl Inner {
     }
 
     async fn renew_under_lease(&self, id: uuid::Uuid) -> Outcome {
+        let began = Instant::now();
         let record = match self.store.sign_in(id).await {
             Ok(Some(record)) if record.ended.is_none() => record,
             Ok(_) => {
@@ -135,10 +137,10 @@ impl Inner {
         };
         let age = self.clock.unix().saturating_sub(record.checked);
         if age < seconds(self.settings.recheck) / 5 * 4 {
-            return Outcome::Renewed(self.sessions.renewed(record)); // somebody else has just done it
+            return Outcome::Renewed(self.sessions.renewed(record, began)); // somebody else has just done it
         }
         match self.ask_issuer(&record).await {
-            Ok((claims, refresh_token)) => self.keep(record, claims, refresh_token).await,
+            Ok((claims, refresh_token)) => self.keep(record, claims, refresh_token, began).await,
             Err(Asked::Refused(detail)) => {
                 tracing::info!(%detail, person = %record.claims.person, "the issuer renews no longer");
                 match self
@@ -197,6 +199,7 @@ impl Inner {
         mut record: SignIn,
         mut claims: Claims,
         refresh_token: Option<String>,
+        began: Instant,
     ) -> Outcome {
         // These name the session at the issuer, which a renewal does not change and need not repeat.
         claims.session_id = claims
@@ -216,7 +219,7 @@ impl Inner {
                 record.claims = claims;
                 record.refresh_token = refresh_token;
                 record.checked = renewal.checked;
-                Outcome::Renewed(self.sessions.renewed(record))
+                Outcome::Renewed(self.sessions.renewed(record, began))
             }
             Ok(false) => {
                 self.sessions.forget_sign_in(record.id);

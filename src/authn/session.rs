@@ -1,31 +1,39 @@
 //! Sessions: in memory while they are warm, in the store for ever.
 //!
-//! A warm request reads no database: the memory is believed for `believe`, then the store is read again (which is how a
-//! sign-out on another replica arrives). While the store does not answer, known sessions go on for `store_grace`.
+//! A warm request reads no database. What has changed in the store is asked for every second ([`News`]), which is how a
+//! sign-out on another replica arrives; as long as these answers come, memory is believed for `BELIEVED_WITH_NEWS`,
+//! otherwise for `believe`. While the store does not answer, known sessions go on for `store_grace`.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 use http::HeaderMap;
 use moka::sync::Cache;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::Settings;
 use super::cookie;
+use super::news::News;
+use super::place::Place;
+use super::place::Places;
 use super::reason;
+use super::touches::Touches;
 use crate::model::claims::Claims;
 use crate::model::clock::Clock;
 use crate::model::names::HostName;
 use crate::model::names::PersonId;
 use crate::model::stop::Stop;
 use crate::store::Store;
+use crate::store::records::Changed;
 use crate::store::records::EndReason;
 use crate::store::records::IdHash;
 use crate::store::records::Session;
 use crate::store::records::SignIn;
+use crate::store::records::Touch;
 
 /// What a cookie led to.
 #[derive(Debug)]
@@ -45,6 +53,12 @@ pub(super) enum Found {
 pub(super) struct Live {
     session: Session,
     read_at: i64,
+    /// The moment before the store was read.
+    began: Instant,
+    /// Something was told while the store was read: whether this was part of it is not known.
+    doubtful: AtomicBool,
+    /// Its sign-in, shared with its other sessions.
+    place: Arc<Place>,
     last_used: AtomicI64,
     touched: AtomicI64,
 }
@@ -68,6 +82,8 @@ impl Live {
 pub(super) struct Standing {
     pub(super) id: Uuid,
     pub(super) claims: Arc<Claims>,
+    /// `tid/oid`, for the access line.
+    pub(super) label: Arc<str>,
     pub(super) renewable: bool,
     pub(super) checked: i64,
     pub(super) expires: i64,
@@ -78,6 +94,7 @@ impl Standing {
     pub(super) fn of(record: SignIn) -> Self {
         Self {
             id: record.id,
+            label: record.claims.person.to_string().into(),
             claims: Arc::new(record.claims),
             renewable: record.refresh_token.is_some(),
             checked: record.checked,
@@ -96,13 +113,14 @@ pub(super) struct Sessions {
     store: Arc<dyn Store>,
     clock: Clock,
     live: Cache<IdHash, Arc<Live>>,
-    standings: Cache<Uuid, Arc<Standing>>,
+    places: Places,
+    news: Arc<News>,
     /// Sign-ins that ended a moment ago, against a read that was under way at that moment.
     just_ended: Cache<Uuid, EndReason>,
     idle: Duration,
     believe: i64,
     store_grace: i64,
-    touches: Arc<Semaphore>,
+    touches: Arc<Touches>,
 }
 
 impl Sessions {
@@ -114,10 +132,8 @@ impl Sessions {
                 .max_capacity(settings.cached_sessions)
                 .time_to_idle(settings.idle)
                 .build(),
-            standings: Cache::builder()
-                .max_capacity(settings.cached_sessions)
-                .time_to_idle(settings.idle)
-                .build(),
+            places: Places::default(),
+            news: Arc::default(),
             just_ended: Cache::builder()
                 .max_capacity(settings.cached_sessions)
                 .time_to_live(JUST_ENDED)
@@ -125,20 +141,22 @@ impl Sessions {
             idle: settings.idle,
             believe: seconds(settings.believe),
             store_grace: seconds(settings.store_grace),
-            touches: Arc::new(Semaphore::new(TOUCHES_AT_A_TIME)),
+            touches: Arc::default(),
         }
     }
 
     /// The same with what `old` remembers; with other settings that is only who has just been signed out.
     pub(super) fn knowing(self, old: &Self, unchanged: bool) -> Self {
-        let (live, standings) = if unchanged {
-            (old.live.clone(), old.standings.clone())
+        // What was told is known of what is remembered, and of nothing else.
+        let (live, places, news) = if unchanged {
+            (old.live.clone(), old.places.clone(), Arc::clone(&old.news))
         } else {
-            (self.live, self.standings)
+            (self.live, self.places, self.news)
         };
         Self {
             live,
-            standings,
+            places,
+            news,
             // SECURITY: a read that was under way must not bring back what a sign-out ended.
             just_ended: old.just_ended.clone(),
             ..self
@@ -153,14 +171,15 @@ impl Sessions {
         let Some(id) = cookie::read(headers, cookie::SESSION)? else {
             return Ok(Found::Nothing);
         };
-        let Some((live, standing)) = self.look_up(IdHash::of(id)).await? else {
+        let now = self.clock.unix();
+        let Some((live, standing)) = self.look_up(IdHash::of(id), now).await? else {
             return Ok(Found::Nothing);
         };
         // SECURITY: a cookie of one host is worth nothing on another, even if it leaks there.
         if live.session.host != *host {
             return Ok(Found::Nothing);
         }
-        Ok(self.judged(live, standing))
+        Ok(self.judged(live, standing, now))
     }
 
     /// A session that was found before.
@@ -168,14 +187,14 @@ impl Sessions {
     /// # Errors
     /// The store does not answer and memory does not help.
     pub(super) async fn find_again(&self, hash: IdHash) -> Result<Found, Stop> {
-        let found = self.look_up(hash).await?;
+        let now = self.clock.unix();
+        let found = self.look_up(hash, now).await?;
         Ok(found.map_or(Found::Nothing, |(live, standing)| {
-            self.judged(live, standing)
+            self.judged(live, standing, now)
         }))
     }
 
-    fn judged(&self, live: Arc<Live>, standing: Arc<Standing>) -> Found {
-        let now = self.clock.unix();
+    fn judged(&self, live: Arc<Live>, standing: Arc<Standing>, now: i64) -> Found {
         if let Some(reason) = standing.ended {
             return Found::Ended(reason);
         }
@@ -186,22 +205,35 @@ impl Sessions {
         Found::Live(live, standing)
     }
 
-    async fn look_up(&self, hash: IdHash) -> Result<Option<(Arc<Live>, Arc<Standing>)>, Stop> {
-        let now = self.clock.unix();
+    async fn look_up(
+        &self,
+        hash: IdHash,
+        now: i64,
+    ) -> Result<Option<(Arc<Live>, Arc<Standing>)>, Stop> {
         let known = self.live.get(&hash).and_then(|live| {
-            let standing = self.standings.get(&live.session.sign_in)?;
+            let standing = live.place.standing()?;
             Some((live, standing))
         });
         let age = known
             .as_ref()
             .map_or(i64::MAX, |(live, _)| now.saturating_sub(live.read_at));
-        if age < self.believe {
+        if age < self.believe
+            || known
+                .as_ref()
+                .is_some_and(|(live, _)| self.vouched(live, age))
+        {
             return Ok(known);
         }
+        let began = Instant::now();
         match self.store.session(&hash).await {
             Ok(Some((session, sign_in))) => {
                 let before = known.map(|(live, _)| live);
-                Ok(Some(self.remember(session, sign_in, before.as_deref())))
+                Ok(Some(self.remember(
+                    session,
+                    sign_in,
+                    began,
+                    before.as_deref(),
+                )))
             }
             Ok(None) => {
                 self.live.invalidate(&hash);
@@ -215,38 +247,63 @@ impl Sessions {
         }
     }
 
-    /// Takes records that were just read or written into memory.
-    pub(super) fn remember(
+    /// True as long as a change of this session would have been told.
+    fn vouched(&self, live: &Live, age: i64) -> bool {
+        age < BELIEVED_WITH_NEWS
+            && !live.doubtful.load(Ordering::Acquire)
+            && self.news.vouches_since(live.began)
+    }
+
+    /// Takes records into memory that were read from `began` on.
+    fn remember(
         &self,
         session: Session,
         sign_in: SignIn,
+        began: Instant,
         before: Option<&Live>,
     ) -> (Arc<Live>, Arc<Standing>) {
         let mut standing = Standing::of(sign_in);
         let id = standing.id;
+        let place = self.places.of(id);
         // Use is noted in memory first: what was read may be a minute behind.
         let last_used = before.map_or(0, Live::last_used).max(session.last_seen);
+        let touched = before.map_or(0, |live| live.touched.load(Ordering::Relaxed));
         let live = Arc::new(Live {
             read_at: self.clock.unix(),
+            began,
+            doubtful: AtomicBool::new(false),
+            place: Arc::clone(&place),
             last_used: AtomicI64::new(last_used),
-            touched: AtomicI64::new(session.last_seen),
+            touched: AtomicI64::new(touched.max(session.last_seen)),
             session,
         });
         self.live.insert(live.key(), Arc::clone(&live));
         // SECURITY: the record may have been read just before a sign-out. `forget` notes the end first and removes the
-        // session then; so either it is seen here, or what was inserted above is removed there.
+        // session then; so either it is seen here, or what was inserted above is removed there. News are noted in the
+        // same order.
         if let Some(reason) = self.just_ended.get(&id) {
             standing.ended = Some(reason);
         }
         let standing = Arc::new(standing);
-        self.standings.insert(id, Arc::clone(&standing));
+        place.put(Arc::clone(&standing));
+        if self.just_ended.contains_key(&id) && standing.ended.is_none() {
+            place.clear();
+        }
+        if self.news.came_since(began) {
+            live.doubtful.store(true, Ordering::Release);
+        }
         (live, standing)
     }
 
-    /// Puts a renewed sign-in in the place of the old one, for all its sessions.
-    pub(super) fn renewed(&self, sign_in: SignIn) -> Arc<Standing> {
+    /// Puts a sign-in that was renewed from `began` on in the place of the old one, for all its sessions.
+    pub(super) fn renewed(&self, sign_in: SignIn, began: Instant) -> Arc<Standing> {
         let standing = Arc::new(Standing::of(sign_in));
-        self.standings.insert(standing.id, Arc::clone(&standing));
+        let place = self.places.of(standing.id);
+        place.put(Arc::clone(&standing));
+        // It may have ended meanwhile, here or elsewhere: the next request reads it again.
+        if self.just_ended.contains_key(&standing.id) || self.news.came_since(began) {
+            place.clear();
+        }
         standing
     }
 
@@ -258,30 +315,39 @@ impl Sessions {
         if now.saturating_sub(touched) < TOUCH_EVERY {
             return;
         }
-        // A slow store must not collect a heap of tasks: who finds no room tries again with the next request.
-        let Ok(permit) = Arc::clone(&self.touches).try_acquire_owned() else {
-            return;
-        };
         let ours =
             live.touched
                 .compare_exchange(touched, now, Ordering::Relaxed, Ordering::Relaxed);
         if ours.is_err() {
             return; // a request beside us does it
         }
-        let (store, hash) = (Arc::clone(&self.store), live.key());
-        let idle_until = now.saturating_add(seconds(self.idle));
-        tokio::spawn(async move {
-            if let Err(error) = store.touch_session(&hash, now, idle_until).await {
-                tracing::warn!(%error, "last use of a session not noted");
-            }
-            drop(permit);
-        });
+        let touch = Touch {
+            hash: live.key(),
+            last_seen: now,
+            idle_until: now.saturating_add(seconds(self.idle)),
+        };
+        if !self.touches.add(touch, &self.store) {
+            // A slow store must not collect a heap of them: the next request tries again.
+            live.touched.store(touched, Ordering::Relaxed);
+        }
+    }
+
+    /// Asks what has changed in the store, and forgets that.
+    ///
+    /// # Errors
+    /// The store does not answer; what is in memory is then believed for `believe` as if nobody told anything.
+    pub(super) async fn ask_for_news(&self) -> Result<(), crate::store::Error> {
+        let forget = |changed: &Changed| match changed {
+            Changed::SignIn(id) => self.forget_sign_in(*id),
+            Changed::Session(hash) => self.forget_session(hash),
+        };
+        self.news.ask(self.store.as_ref(), forget).await
     }
 
     /// Drops a sign-in and its sessions from memory.
     pub(super) fn forget(&self, sign_in: Uuid, reason: EndReason, sessions: &[IdHash]) {
         self.just_ended.insert(sign_in, reason);
-        self.standings.invalidate(&sign_in);
+        self.forget_sign_in(sign_in);
         for session in sessions {
             self.live.invalidate(session);
         }
@@ -289,7 +355,9 @@ impl Sessions {
 
     /// Drops a sign-in from memory, so that its state is read again.
     pub(super) fn forget_sign_in(&self, sign_in: Uuid) {
-        self.standings.invalidate(&sign_in);
+        if let Some(place) = self.places.known(sign_in) {
+            place.clear();
+        }
     }
 
     /// Drops one session from memory.
@@ -305,4 +373,5 @@ pub(super) fn seconds(span: Duration) -> i64 {
 
 const JUST_ENDED: Duration = Duration::from_secs(300);
 const TOUCH_EVERY: i64 = 60;
-const TOUCHES_AT_A_TIME: usize = 64;
+/// Seconds, however many news arrive.
+const BELIEVED_WITH_NEWS: i64 = 300;

@@ -88,7 +88,8 @@ impl Inner {
         let mut to = self.central(OwnPath::SignIn);
         to.query_pairs_mut().append_pair("id", &id);
         let cookie = cookie::binding(&browser, settings.sign_in)?;
-        Ok(Stop::reply(answer::redirect(to.as_str(), vec![cookie])?))
+        let away = self.leave(head, &pending, to.as_str(), vec![cookie])?;
+        Ok(Stop::reply(away))
     }
 
     /// `/.kerbgate/signin`: step 2 on the central host, step 4 on an application's host.
@@ -390,7 +391,7 @@ impl Inner {
         let target = safe_target(&pending.target);
         if let Found::Live(live, standing) = here {
             if standing.id == hand_over.sign_in {
-                return answer::redirect(target, Vec::new()); // another tab was faster
+                return self.arrive(head, &pending, target, Vec::new()); // another tab was faster
             }
             self.remove_session(live.key()).await?;
         }
@@ -398,12 +399,13 @@ impl Inner {
             return Err(Stop::deny(Code::SessionEnded, "ended during the hand-over"));
         }
         let cookie = self.add_session(hand_over.sign_in, host.clone()).await?;
-        answer::redirect(target, vec![cookie])
+        self.arrive(head, &pending, target, vec![cookie])
     }
 
     /// A session was shown: whatever went in circles here goes no more.
     pub(super) fn not_in_a_loop(&self, head: &Parts, host: &HostName) -> Result<(), Stop> {
         if self.loops.entry_count() > 0
+            && cookie::may_hold(&head.headers, &cookie::BINDING_FINDER)
             && let Some(browser) = cookie::read(&head.headers, cookie::BINDING)?
         {
             self.loops.invalidate(&(IdHash::of(browser), host.clone()));

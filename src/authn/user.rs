@@ -15,6 +15,7 @@ use crate::store::records::IdHash;
 #[derive(Clone, Debug)]
 pub struct AuthenticatedUser {
     pub(super) claims: Arc<Claims>,
+    label: Arc<str>,
     session: SessionKey,
     via: Via,
 }
@@ -83,6 +84,7 @@ impl AuthenticatedUser {
     pub(super) fn by_session(key: IdHash, standing: &Standing) -> Self {
         Self {
             claims: Arc::clone(&standing.claims),
+            label: Arc::clone(&standing.label),
             session: SessionKey(key),
             via: Via::Session {
                 sign_in: standing.id,
@@ -92,6 +94,7 @@ impl AuthenticatedUser {
 
     pub(super) fn by_bearer(claims: Claims, token: &str, expires: i64) -> Self {
         Self {
+            label: claims.person.to_string().into(),
             claims: Arc::new(claims),
             session: SessionKey(IdHash::of(&format!("bearer {token}"))),
             via: Via::Bearer { expires },
@@ -109,6 +112,12 @@ impl AuthenticatedUser {
     #[must_use]
     pub fn claims(&self) -> &Claims {
         &self.claims
+    }
+
+    /// `tid/oid`, as lines name the person.
+    #[must_use]
+    pub fn label(&self) -> Arc<str> {
+        Arc::clone(&self.label)
     }
 
     /// The same, to keep.

@@ -74,6 +74,7 @@ fn exchange<'a>(app: &'a Application, target: &'a Target, partition: Partition) 
     Exchange {
         application: app,
         target,
+        named: None,
         client: "127.0.0.1",
         partition,
         session: None,

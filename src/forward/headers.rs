@@ -82,7 +82,8 @@ pub fn scrub(headers: &mut HeaderMap, identity: &[&HeaderName]) -> Result<(), Ba
     // One pass, and nothing is allocated as long as nothing is found.
     let mut unwanted: Vec<HeaderName> = Vec::new();
     for name in headers.keys() {
-        if !is_plain(name.as_str()) || is_of_this_hop(name.as_str()) || is_managed(name, identity) {
+        let text = name.as_str();
+        if !is_plain(text) || is_of_this_hop(text) || is_managed_plain(text, identity) {
             unwanted.push(name.clone());
         }
     }
@@ -210,8 +211,12 @@ pub fn listed_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .filter(|name| !["close", "keep-alive", "upgrade"].contains(&name.as_str()))
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| {
+            let usual: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
+            !usual.iter().any(|usual| name.eq_ignore_ascii_case(usual))
+        })
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .collect()
 }
 
@@ -236,10 +241,13 @@ pub fn wanted_upgrade(headers: &HeaderMap) -> Option<String> {
 }
 
 fn is_managed(name: &HeaderName, identity: &[&HeaderName]) -> bool {
-    let plain = dashed(name.as_str());
+    is_managed_plain(&dashed(name.as_str()), identity)
+}
+
+fn is_managed_plain(plain: &str, identity: &[&HeaderName]) -> bool {
     // Dashes replace byte for byte: names of other lengths need no second look.
     let same = |ours: &str| ours.len() == plain.len() && dashed(ours) == plain;
-    is_reserved(&plain) || identity.iter().any(|ours| same(ours.as_str()))
+    is_reserved(plain) || identity.iter().any(|ours| same(ours.as_str()))
 }
 
 /// [`HOP_BY_HOP`], and what is settled on this side: lengths are hyper's to write, and it has answered `Expect`.

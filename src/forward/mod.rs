@@ -29,6 +29,7 @@ pub mod frames;
 pub mod headers;
 pub mod health;
 pub mod http2;
+mod named;
 pub mod negotiate;
 pub mod pool;
 pub mod queue;
@@ -59,8 +60,10 @@ use http::header;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
+use url::Position;
 use url::Url;
 
 use crate::forward::balance::Busy;
@@ -73,6 +76,7 @@ use crate::forward::body::Watch;
 use crate::forward::connect::Trust;
 use crate::forward::error::Error;
 use crate::forward::headers::Origin;
+use crate::forward::http2::Kept;
 use crate::forward::pool::Connection;
 use crate::forward::pool::Key;
 use crate::forward::pool::Lease;
@@ -88,6 +92,7 @@ use crate::model::application::Sso;
 use crate::model::application::backend_http::BackendHttp;
 use crate::model::body::Body;
 use crate::model::stop::Stop;
+use crate::route::named::Named;
 use crate::route::target::Target;
 
 /// Makes the `Authorization` value for the backend with that place among the application's URLs, and for a
@@ -101,6 +106,8 @@ pub struct Exchange<'a> {
     pub application: &'a Application,
     /// The target that was authorized.
     pub target: &'a Target,
+    /// Other resources of the application, which were authorized as well.
+    pub named: Option<&'a Named>,
     /// The client's address.
     pub client: &'a str,
     /// Whose connections may carry it.
@@ -142,6 +149,7 @@ struct Draft<'a> {
     headers: HeaderMap,
     application: &'a Application,
     target: &'a Target,
+    named: Option<&'a Named>,
     /// Trailers of its body that are passed on.
     trailers: Vec<HeaderName>,
     /// Names of identity headers, where trailers come undeclared.
@@ -204,7 +212,7 @@ impl Forwarder {
                     let host = application
                         .keep_host
                         .then(|| published_authority(application));
-                    let host = host.and_then(|host| HeaderValue::try_from(host).ok());
+                    let host = host.and_then(|host| HeaderValue::from_str(host).ok());
                     health::begin(&group, host.as_ref(), &self.checks);
                 }
                 Err(error) => {
@@ -301,26 +309,11 @@ impl Forwarder {
         let (mut response, mut reached) = self.ask(&draft, &group, reached, request, renew).await?;
         match credential {
             Some(credential) if !reached.lease.with_token && negotiate::is_asked(&response) => {
-                let Reached {
-                    server,
-                    index,
-                    mut lease,
-                } = reached;
-                lease.taint();
-                let busy = lease.busy.take();
-                Box::pin(drain(response, lease)).await;
-                let key = key(server, &exchange.partition);
-                let lease = self.connection(&draft, server, &key, busy).await?;
-                let token = make(credential, index, lease.binding()).await?;
-                let empty = Upload::new(crate::model::body::empty()).0;
-                let request = draft.request(server, Some(token), empty)?;
-                let next = Reached {
-                    server,
-                    index,
-                    lease,
-                };
-                let renew = Some(credential);
-                (response, reached) = self.ask(&draft, &group, next, request, renew).await?;
+                let partition = &exchange.partition;
+                let group = (&*group, partition);
+                let challenged = self.challenged(&draft, group, reached, response, credential);
+                // Boxed, as what is rare: it would lie in every request's future.
+                (response, reached) = Box::pin(challenged).await?;
             }
             Some(_) | None => {}
         }
@@ -343,6 +336,37 @@ impl Forwarder {
             return upgrade::switched(draft.wish.as_ref(), server, response, lease, index);
         }
         Ok(draft.answer(response, lease, index))
+    }
+
+    /// Answers a backend's challenge.
+    async fn challenged<'a>(
+        &self,
+        draft: &Draft<'_>,
+        (group, partition): (&'a Group, &Partition),
+        reached: Reached<'a>,
+        response: Response<Incoming>,
+        credential: &Credential<'_>,
+    ) -> Result<(Response<Incoming>, Reached<'a>), Error> {
+        let Reached {
+            server,
+            index,
+            mut lease,
+        } = reached;
+        lease.taint();
+        let busy = lease.busy.take();
+        drain(response, lease).await;
+        let key = key(server, partition);
+        let lease = self.connection(draft, server, &key, busy).await?;
+        let token = make(credential, index, lease.binding()).await?;
+        let empty = Upload::new(crate::model::body::empty()).0;
+        let request = draft.request(server, Some(token), empty)?;
+        let next = Reached {
+            server,
+            index,
+            lease,
+        };
+        self.ask(draft, group, next, request, Some(credential))
+            .await
     }
 
     async fn connection(
@@ -386,7 +410,18 @@ impl Forwarder {
             }
         };
         // Boxed, as what is rare: it would lie in every request's future.
-        let mut reached = Box::pin(self.renewed(draft, group, reached)).await?;
+        Box::pin(self.ask_again(draft, group, reached, body, renew)).await
+    }
+
+    async fn ask_again<'a>(
+        &self,
+        draft: &Draft<'_>,
+        group: &'a Group,
+        reached: Reached<'a>,
+        body: Upload,
+        renew: Option<&Credential<'_>>,
+    ) -> Result<(Response<Incoming>, Reached<'a>), Error> {
+        let mut reached = self.renewed(draft, group, reached).await?;
         // The connection that knew the person is gone, and a token was bound to its certificate.
         let token = match renew {
             Some(credential) => {
@@ -487,13 +522,13 @@ impl<'a> Draft<'a> {
         let host = published_authority(application);
         let origin = Origin {
             client: exchange.client,
-            host: &host,
+            host,
             prefix: &application.prefix,
         };
         headers::set_origin(&mut headers, origin)?;
         headers.remove(header::HOST);
         if application.keep_host {
-            let host = HeaderValue::try_from(host)
+            let host = HeaderValue::from_str(host)
                 .map_err(|_| Error::Misconfigured(application.id.to_string()))?;
             headers.insert(header::HOST, host);
         }
@@ -505,6 +540,7 @@ impl<'a> Draft<'a> {
             headers,
             application,
             target: exchange.target,
+            named: exchange.named,
             identity: undeclared,
             trailers,
             wish,
@@ -529,6 +565,10 @@ impl<'a> Draft<'a> {
         headers
             .entry(header::HOST)
             .or_insert_with(|| server.authority.clone());
+        if let Some(named) = self.named {
+            let prefix = &self.application.prefix;
+            named::write(named, prefix, server, &mut headers).ok_or_else(misconfigured)?;
+        }
         if let Some(token) = token {
             headers.insert(header::AUTHORIZATION, token);
         }
@@ -573,24 +613,12 @@ impl<'a> Draft<'a> {
         let kept = request.body_mut().take_kept();
         let sending = lease.send(request);
         let answered = self.answered(server, &watch, sending).await;
-        let mut failed = match answered.inspect_err(|_| lease.retire())? {
+        let failed = match answered.inspect_err(|_| lease.retire())? {
             Ok(response) => return Ok(Asked::Answered(response)),
             Err(failed) => failed,
         };
-        let unsent = failed.take_message();
-        let error = failed.into_error();
-        let again = match (unsent, spare) {
-            (Some(request), _) => Some(request.into_body()),
-            (None, Some(spare)) if spare.allows(lease, &error) => {
-                Some(Upload::new(crate::model::body::empty()).0)
-            }
-            (None, Some(_) | None) => http2::unprocessed(&error, kept).await,
-        };
-        let error = lost(server, &watch, error);
-        match again {
-            Some(body) => Ok(Asked::Again(body, error)),
-            None => Err(error),
-        }
+        // Boxed, as what is rare.
+        Box::pin(failed_once(server, lease, &watch, failed, (spare, kept))).await
     }
 
     /// Waits for an answer to begin. As long as a body is being sent, its progress is what counts.
@@ -674,6 +702,30 @@ async fn make(
     Ok(token)
 }
 
+/// What can be done about a request without an answer.
+async fn failed_once(
+    server: &Server,
+    lease: &Lease,
+    watch: &Watch,
+    mut failed: TrySendError<Request<Upload>>,
+    (spare, kept): (Option<Spare>, Option<Kept>),
+) -> Result<Asked, Error> {
+    let unsent = failed.take_message();
+    let error = failed.into_error();
+    let again = match (unsent, spare) {
+        (Some(request), _) => Some(request.into_body()),
+        (None, Some(spare)) if spare.allows(lease, &error) => {
+            Some(Upload::new(crate::model::body::empty()).0)
+        }
+        (None, Some(_) | None) => http2::unprocessed(&error, kept).await,
+    };
+    let error = lost(server, watch, error);
+    match again {
+        Some(body) => Ok(Asked::Again(body, error)),
+        None => Err(error),
+    }
+}
+
 fn refused(server: &Server, index: usize) -> Error {
     Error::TicketRefused {
         backend: server.to_string(),
@@ -705,11 +757,8 @@ async fn drain(response: Response<Incoming>, lease: Lease) {
 }
 
 /// The published host, with its port where it is not the usual one.
-fn published_authority(application: &Application) -> String {
-    match application.published_url.port() {
-        Some(port) => format!("{}:{port}", application.host),
-        None => application.host.to_string(),
-    }
+fn published_authority(application: &Application) -> &str {
+    &application.published_url[Position::BeforeHost..Position::AfterPort]
 }
 
 /// What follows the prefix, byte for byte, behind the backend's own path.

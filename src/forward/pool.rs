@@ -9,8 +9,6 @@
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
-use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -103,7 +101,6 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Pool {
     shards: Vec<Mutex<Shard>>,
-    hasher: RandomState,
     waiting: AtomicUsize,
     limits: Limits,
 }
@@ -351,7 +348,6 @@ impl Pool {
     pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
             waiting: AtomicUsize::new(0),
             limits,
         })
@@ -547,8 +543,9 @@ impl Pool {
         reason = "the index is taken modulo the length"
     )]
     fn lock(&self, session: Option<&[u8; 32]>) -> MutexGuard<'_, Shard> {
-        let at = self.hasher.hash_one(session) % SHARDS as u64;
-        let at = usize::try_from(at).unwrap_or(0);
+        // A session's key is a hash: any byte of it spreads as well as another.
+        let [byte, ..] = session.copied().unwrap_or_default();
+        let at = usize::from(byte) % SHARDS;
         self.shards[at]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

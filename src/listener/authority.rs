@@ -1,6 +1,7 @@
 //! Which host a request is for: said once, or said twice and the same (RFC 9112 3.2, RFC 9113 8.3.1).
 
 use std::fmt;
+use std::str::FromStr;
 
 use http::Request;
 use http::Version;
@@ -14,6 +15,14 @@ pub struct HostPort {
     pub host: String,
     /// The port, if named.
     pub port: Option<u16>,
+}
+
+impl FromStr for HostPort {
+    type Err = BadAuthority;
+
+    fn from_str(text: &str) -> Result<Self, BadAuthority> {
+        parse(text.as_bytes())
+    }
 }
 
 impl fmt::Display for HostPort {

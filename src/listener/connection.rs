@@ -38,6 +38,7 @@ use super::guard::Guard;
 use super::switch::Handover;
 use super::turned_away;
 use crate::model::body::Body;
+use crate::model::poll;
 use crate::model::stop::Code;
 
 /// An upload must not be throttled by the protocol's small default windows.
@@ -268,6 +269,7 @@ impl<F: Future<Output = Response<Body>>> Future for Answer<F> {
     type Output = Result<Response<BusyBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        poll::begins();
         let response = std::task::ready!(self.answer.as_mut().poll(cx));
         let busy = self.busy.take();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS

@@ -65,9 +65,19 @@ pub struct Peer {
     pub tls_version: Option<&'static str>,
     /// The host named in the TLS handshake, lower case.
     pub sni: Option<Arc<str>>,
+    /// The client as a text: all requests of a connection name the same, most of the time.
+    pub text: Arc<str>,
 }
 
 impl Peer {
+    /// The client is known better now.
+    pub fn comes_from(&mut self, client: IpAddr) {
+        if self.client != client {
+            self.client = client;
+            self.text = client.to_string().into();
+        }
+    }
+
     /// True when the connection is encrypted.
     #[must_use]
     pub const fn is_secure(&self) -> bool {
@@ -276,6 +286,7 @@ async fn introduce(
         client: address.ip().to_canonical(),
         tls_version: None,
         sni: None,
+        text: address.ip().to_canonical().to_string().into(),
     };
     if settings.proxies.is_empty() || !settings.proxies.contain(peer.client) {
         return Some((stream, peer));
@@ -289,7 +300,7 @@ async fn introduce(
     let problem = match read {
         Ok(Ok(source)) => {
             if let Some(source) = source {
-                peer.client = source.ip();
+                peer.comes_from(source.ip());
             }
             return Some((stream, peer));
         }

@@ -77,7 +77,7 @@ impl Lines {
             return;
         }
         let mut access = Access {
-            client: client.to_string(),
+            client: client.to_string().into(),
             end: "listener",
             side: String::from("client"),
             ..Access::default()

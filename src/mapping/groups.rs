@@ -27,15 +27,18 @@ use crate::model::stop::Side;
 pub(super) type Wanted = BTreeSet<usize>;
 
 /// Which mappings fit the person. Two mappings may name the same group: one that fits is enough.
-pub(super) fn wanted(settings: &Settings, claims: &Claims, groups: &[Uuid]) -> Wanted {
+pub(super) fn wanted(
+    settings: &Settings,
+    claims: &Claims,
+    groups: &[Uuid],
+) -> impl Iterator<Item = usize> {
     let fits = |source: &GroupSource| match source {
         GroupSource::Role(role) => claims.roles.contains(role),
         GroupSource::Group(group) => groups.contains(group),
     };
     let all = settings.groups.iter().enumerate();
-    all.filter(|(_, managed)| fits(&managed.from))
+    all.filter(move |(_, managed)| fits(&managed.from))
         .map(|(place, _)| place)
-        .collect()
 }
 
 /// What has to change so that `entry` is a member of just the wanted ones among the managed groups.
@@ -185,7 +188,7 @@ mod tests {
     fn membership_follows_the_token_and_touches_nothing_else() {
         let mut jane = guest(1);
         jane.roles = vec!["Wiki.User".into()];
-        let both = wanted(&house(), &jane, &[Uuid::from_u128(7)]);
+        let both: Wanted = wanted(&house(), &jane, &[Uuid::from_u128(7)]).collect();
         assert_eq!(both, Wanted::from([1, 2]));
         let staff = "CN=Printers,OU=Staff,DC=contoso,DC=test";
         let fresh = plan(&house(), &member_of(&[staff]), &both);

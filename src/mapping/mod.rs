@@ -312,9 +312,9 @@ impl Needs {
         groups: &[Uuid],
         makes: bool,
     ) -> Result<Arc<Account>, Stop> {
-        let wanted = groups::wanted(&self.settings, claims, groups);
+        let wanted = || groups::wanted(&self.settings, claims, groups);
         if let Some(known) = self.known.get(&claims.person)
-            && known.groups == wanted
+            && known.groups.iter().copied().eq(wanted())
             && claims
                 .onprem_sid
                 .as_ref()
@@ -326,7 +326,7 @@ impl Needs {
             person: claims.person,
             sid: claims.onprem_sid.clone(),
             makes,
-            groups: wanted,
+            groups: wanted().collect(),
         };
         if let Some((same, refusal)) = self.denied.get(&walk.person)
             && same == walk

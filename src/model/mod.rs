@@ -10,6 +10,7 @@ pub mod body;
 pub mod claims;
 pub mod clock;
 pub mod names;
+pub mod poll;
 pub mod rates;
 pub mod secret;
 pub mod stop;

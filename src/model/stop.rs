@@ -162,6 +162,7 @@ codes! {
     TargetRefused "target-refused" BAD_REQUEST, "the path holds an encoded slash, a backslash, `..;` or a bad escape: such a path could mean two things to two programs";
     HostUnknown "host-unknown" NOT_FOUND, "no application is published under this host name; compare with `published_url`";
     PathUnknown "path-unknown" NOT_FOUND, "the host is published, but not this path";
+    ResourceElsewhere "resource-elsewhere" BAD_GATEWAY, "`Destination` or `If` names a resource that is not at the same address of the same application: COPY and MOVE lead nowhere else (RFC 4918 9.8.5)";
     HostMismatch "host-mismatch" MISDIRECTED_REQUEST, "`:authority` and `Host` disagree, or name no host (two programs would read two hosts); or the connection was made for a host with another certificate";
     MethodRefused "method-refused" METHOD_NOT_ALLOWED, "TRACE and CONNECT are never forwarded";
     UpgradeRefused "upgrade-refused" NOT_IMPLEMENTED, "the application does not allow protocol upgrades";

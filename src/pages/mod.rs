@@ -8,7 +8,8 @@
 //! The visitor gets a sentence, the code and the request id; all the rest is in the log. The pages need no
 //! script and load nothing: one page is one response, so it also works when everything behind us is broken,
 //! and its content security policy can forbid all but its own style sheet, named by its hash.
-//! Values are escaped by the templates (askama); `|safe` stands only at our own style sheet.
+//! Values are escaped by the templates (askama); `|safe` stands only at our own style sheet and scripts.
+//! Two pages have a script, [`Pages::leave`] and [`Pages::arrive`]; both are left in time without it, too.
 
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ mod brand;
 mod language;
 mod text;
 mod topic;
+mod way;
 
 pub use brand::Accent;
 pub use brand::Brand;
@@ -52,6 +54,8 @@ pub struct Pages {
     style: String,
     policy: HeaderValue,
     sign_out_policy: HeaderValue,
+    leave_policy: HeaderValue,
+    arrive_policy: HeaderValue,
 }
 
 /// A walk that ended early, as the visitor may know it.
@@ -163,6 +167,8 @@ impl Pages {
             policy: policy(&hash, "'self'"),
             // Browsers hold `form-action` against redirects as well, and a sign-out leads to the issuer.
             sign_out_policy: policy(&hash, "'self' https:"),
+            leave_policy: way::policy(&hash, way::LEAVE),
+            arrive_policy: way::policy(&hash, way::ARRIVE),
             style,
             brand,
         }

@@ -120,6 +120,7 @@ fn the_pages_without_a_code_are_translated_too() {
             words.waiting,
             words.signed_out,
             words.confirm,
+            words.way,
             words.form_not_sent,
         ] {
             parts.extend([said.title, said.happened, said.next]);
@@ -171,6 +172,37 @@ fn hostile_names_stay_text() {
         serde_json::from_str(&text_of(pages.refusal_json(&hostile, language))).unwrap();
     assert_eq!(json["request_id"], long);
     assert_eq!(json["sign_in_url"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_way_is_a_value_and_never_a_script() {
+    let (pages, language) = (pages(), Language::English);
+    let soon = Duration::from_secs(9);
+    for to in [
+        "/x\"onclick=alert(1)//'><script>alert(1)</script>",
+        "https://login.example.com/?id=\"'><script>alert(1)</script>",
+    ] {
+        for response in [
+            pages.leave(to, "\"><script>", soon, language),
+            pages.arrive(to, "\"><script>", language),
+        ] {
+            let page = text_of(response);
+            assert_eq!(page.matches("<script").count(), 1, "{page}");
+            assert!(page.contains("<script>\"use strict\";"), "{page}");
+            assert!(
+                !page.contains("\"onclick") && !page.contains("'>"),
+                "{page}"
+            );
+        }
+    }
+    for to in ["//evil.example/", "/\\evil.example/", "javascript:alert(1)"] {
+        let page = text_of(pages.arrive(to, "x", language));
+        assert!(page.contains("href=\"/\""), "{to}: {page}");
+        assert!(
+            !page.contains("evil") && !page.contains("javascript:"),
+            "{page}"
+        );
+    }
 }
 
 #[test]

@@ -83,7 +83,9 @@ impl Topic {
             Code::TooManyRequests | Code::TooManyConcurrent => Self::TooFast,
             Code::HostUnknown | Code::PathUnknown => Self::NothingHere,
             Code::HostMismatch => Self::WrongHost,
-            Code::MethodRefused | Code::UpgradeRefused => Self::NotPossible,
+            Code::MethodRefused | Code::UpgradeRefused | Code::ResourceElsewhere => {
+                Self::NotPossible
+            }
             Code::BodyTooLarge => Self::TooLarge,
             Code::HeaderTooLarge | Code::CookieDuplicate => Self::CookiesInTheWay,
             Code::RequestTimeout => Self::Incomplete,

@@ -89,7 +89,7 @@ impl Admission {
         let client = forwarded::client(&self.trusted, client, request.headers())
             .map_err(|bad| Stop::deny(Code::ForwardedRefused, bad.to_string()))?;
         if let Some(peer) = request.extensions_mut().get_mut::<Peer>() {
-            peer.client = client;
+            peer.comes_from(client);
         }
         Ok(client)
     }

@@ -32,6 +32,7 @@ use crate::model::body::Body;
 use crate::model::stop::Code;
 use crate::model::stop::Side;
 use crate::model::stop::Stop;
+use crate::route::named::Named;
 use crate::route::target::Target;
 use crate::sso;
 use crate::sso::BackendCredential;
@@ -42,6 +43,7 @@ use crate::sso::Negotiate;
 pub(super) struct Outbound<'a> {
     pub(super) app: &'a Application,
     pub(super) target: &'a Target,
+    pub(super) named: Option<&'a Named>,
     pub(super) client: &'a str,
     /// `None` for a request that needs no person.
     pub(super) session: Option<AuthnSession>,
@@ -212,6 +214,7 @@ impl<'a> Outbound<'a> {
         Exchange {
             application: self.app,
             target: self.target,
+            named: self.named,
             client: self.client,
             partition,
             session: self.session.map(|session| *session.as_bytes()),

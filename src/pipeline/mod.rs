@@ -74,6 +74,9 @@ use crate::route::Entrance;
 use crate::route::Matched;
 use crate::route::OWN_PREFIX;
 use crate::route::Routes;
+use crate::route::named;
+use crate::route::named::Named;
+use crate::route::named::Place;
 use crate::route::target::BadTarget;
 use crate::route::target::Target;
 use crate::sso::BackendCredential;
@@ -108,7 +111,8 @@ pub struct Pipeline {
 impl Pipeline {
     /// Answers `request`.
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        let mut trace = Trace::begin(&request);
+        // Boxed: it goes on into the answer's body, and is large.
+        let mut trace = Box::new(Trace::begin(&request));
         let language = Language::from_accept(request.headers());
         let asks = Asks::of(request.method(), request.headers());
         let head_only = request.method() == Method::HEAD;
@@ -138,7 +142,7 @@ impl Pipeline {
             *response.body_mut() = body::empty();
         }
         if let Some(tunnel) = trace.tunnel.take() {
-            return tunnel.open(trace, response);
+            return tunnel.open(*trace, response);
         }
         if connects && response.status().is_success() {
             // RFC 8441 5: that would say that the socket is open.
@@ -200,9 +204,16 @@ impl Pipeline {
         trace.app = Some(Arc::clone(&app));
         trace.hold(self.admission.application(&app, trace.client)?);
         let connects = tunnel::as_handshake(&mut head)?;
-        let entrance = route::entrance(&app, &head, &target, content.is_end_stream());
+        let place = Place {
+            routes: &self.routes,
+            application: &app,
+            host: &named,
+        };
+        let also = Named::take(&mut head.headers, &place)?;
+        let empty = content.is_end_stream();
+        let entrance = route::entrance(&app, &head, &target, also.as_deref(), empty);
         if let Some(closed) = &app.maintenance {
-            still_open(closed, &entrance, &target)?;
+            still_open(closed, &entrance, &target, also.as_deref())?;
         }
         if let Some(cors) = &app.cors
             && let Some(answer) = other_sites(cors, &head, trace)?
@@ -217,11 +228,7 @@ impl Pipeline {
                 }
                 other => other.map(|(credential, came)| (credential, Some(came)))?,
             },
-            Entrance::Anonymous(nobody) => {
-                // SECURITY: RFC 4918 10.3: COPY and MOVE name a second path, which nobody has looked at.
-                head.headers.remove("destination");
-                (BackendCredential::of_nobody(&nobody), None)
-            }
+            Entrance::Anonymous(nobody) => (BackendCredential::of_nobody(&nobody), None),
         };
         self.send(
             head,
@@ -229,6 +236,7 @@ impl Pipeline {
             Asked {
                 app,
                 target,
+                also,
                 connects,
             },
             (credential, came),
@@ -248,7 +256,7 @@ impl Pipeline {
         trace.enter("authn");
         let user = self.authn.identify(head, app, target.as_str()).await?;
         let person = user.claims().person;
-        trace.access.person = person.to_string();
+        trace.access.person = user.label();
         for inside in self.admission.person(app, || Key::Person(person))? {
             trace.hold(inside);
         }
@@ -284,6 +292,7 @@ impl Pipeline {
         let Asked {
             app,
             target,
+            also,
             connects,
         } = asked;
         trace.enter("forward");
@@ -310,6 +319,7 @@ impl Pipeline {
         let outbound = Outbound {
             app: &app,
             target: &target,
+            named: also.as_deref(),
             client: &trace.access.client,
             session: came.as_ref().map(|came| came.session),
         };
@@ -452,8 +462,8 @@ impl Pipeline {
                     target: "audit",
                     event = "denial",
                     request_id = trace.access.request_id,
-                    client = trace.access.client,
-                    person = trace.access.person,
+                    client = &*trace.access.client,
+                    person = &*trace.access.person,
                     principal = trace.access.principal,
                     application = trace.application(),
                     why = denial.code.as_str(),
@@ -498,6 +508,8 @@ struct Came {
 struct Asked {
     app: Arc<Application>,
     target: Target,
+    /// What it names besides.
+    also: Option<Box<Named>>,
     /// As a WebSocket, by an extended CONNECT.
     connects: bool,
 }
@@ -516,10 +528,15 @@ fn host(named: &str) -> Result<HostName, Stop> {
 }
 
 /// Lets on what a closed application still answers: its open paths, and people who may be excepted.
-fn still_open(closed: &Maintenance, entrance: &Entrance, target: &Target) -> Result<(), Stop> {
+fn still_open(
+    closed: &Maintenance,
+    entrance: &Entrance,
+    target: &Target,
+    also: Option<&Named>,
+) -> Result<(), Stop> {
     let open = match entrance {
         Entrance::SignedIn => !closed.except.is_empty(),
-        Entrance::Anonymous(_) => closed.open.holds(target.path()),
+        Entrance::Anonymous(_) => named::all_in(&closed.open, target, also),
     };
     if open {
         Ok(())

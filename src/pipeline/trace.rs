@@ -32,6 +32,8 @@ use crate::listener::buckets::Inside;
 use crate::model::application::Application;
 use crate::model::body::Body;
 use crate::model::body::BodyError;
+use crate::model::poll;
+use crate::model::poll::Poll as Looked;
 use crate::model::stop::Code;
 use crate::model::stop::Side;
 use crate::telemetry::Access;
@@ -46,7 +48,9 @@ pub(super) const CLIENT_GONE: &str = Code::ClientGone.as_str();
 pub(super) struct Trace {
     pub(super) access: Access,
     pub(super) began: Instant,
-    pub(super) entered: Instant,
+    entered: Instant,
+    /// When the clock was last looked at.
+    looked: Looked,
     pub(super) app: Option<Arc<Application>>,
     pub(super) client: IpAddr,
     /// Places taken until the response's end.
@@ -76,12 +80,16 @@ impl Trace {
         let text: &str = id.simple().encode_lower(&mut text);
         let named = authority(request);
         let traced = Traced::begin(request.headers(), id);
+        let mut header = HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+        // No secret, but never the same twice: HPACK is not to remember it (RFC 7541 6.2.3).
+        header.set_sensitive(true);
         Self {
             access: Access {
                 request_id: text.to_owned(),
                 trace_id: traced.as_ref().map(Traced::trace_id).unwrap_or_default(),
-                client: client.to_string(),
-                host: named.as_ref().map(HostPort::to_string).unwrap_or_default(),
+                client: peer
+                    .map_or_else(|| client.to_string().into(), |peer| Arc::clone(&peer.text)),
+                host: named.as_ref().map(written).unwrap_or_default(),
                 method: request.method().as_str().to_owned(),
                 path: request.uri().path().to_owned(),
                 protocol: protocol(request.version()),
@@ -90,6 +98,7 @@ impl Trace {
             },
             began: now,
             entered: now,
+            looked: poll::this(),
             app: None,
             client,
             held: Vec::new(),
@@ -98,7 +107,7 @@ impl Trace {
             traced,
             named: Some(named),
             sni,
-            id: HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("")),
+            id: header,
         }
     }
 
@@ -130,7 +139,7 @@ impl Trace {
     pub(super) fn comes_from(&mut self, client: IpAddr) {
         if self.client != client {
             self.client = client;
-            self.access.client = client.to_string();
+            self.access.client = client.to_string().into();
         }
     }
 
@@ -144,11 +153,18 @@ impl Trace {
         self.access.end = room;
     }
 
-    pub(super) fn leave(&mut self) {
-        let now = Instant::now();
+    fn leave(&mut self) {
+        // What was computed without waiting for anybody counts for the next room that waits: microseconds.
+        if poll::this() != self.looked {
+            self.leave_at(Instant::now());
+        }
+    }
+
+    fn leave_at(&mut self, now: Instant) {
         let spent = now.saturating_duration_since(self.entered);
         self.access.rooms.add(self.access.end, spent);
         self.entered = now;
+        self.looked = poll::this();
     }
 
     pub(super) fn application(&self) -> &str {
@@ -160,13 +176,14 @@ impl Trace {
     }
 
     pub(super) fn answered(&mut self, response: &Response<Body>) {
-        self.leave();
+        let now = Instant::now();
+        self.leave_at(now);
         self.access.status = response.status().as_u16();
-        self.access.head = self.began.elapsed();
+        self.access.head = now.saturating_duration_since(self.began);
     }
 
     /// The line is written when the response's last byte is out.
-    pub(super) fn finish(mut self, response: Response<Body>) -> Response<Body> {
+    pub(super) fn finish(mut self: Box<Self>, response: Response<Body>) -> Response<Body> {
         self.answered(&response);
         let (head, content) = response.into_parts();
         // The answer to HEAD is over with its head; nobody asks for its body.
@@ -177,6 +194,14 @@ impl Trace {
             ended,
         };
         Response::from_parts(head, content.boxed_unsync())
+    }
+}
+
+/// As it stands in the line, without a formatter where nothing is to be formatted.
+fn written(named: &HostPort) -> String {
+    match named.port {
+        None => named.host.clone(),
+        Some(_) => named.to_string(),
     }
 }
 
@@ -205,7 +230,7 @@ impl Drop for Trace {
 /// A response's body that counts itself for the access line.
 struct Counted {
     content: Body,
-    trace: Trace,
+    trace: Box<Trace>,
     ended: bool,
 }
 

@@ -53,6 +53,7 @@ pub fn response(headers: &mut HeaderMap, application: &Application, links: &Link
         for name in listed_in_connection(headers) {
             headers.remove(name);
         }
+        headers.remove(header::CONNECTION);
     }
     if todo.hop_by_hop {
         for name in &HOP_BY_HOP {
@@ -95,10 +96,7 @@ impl Todo {
         match name {
             "set-cookie" => self.cookies = true,
             "www-authenticate" | "authentication-info" => self.challenges = true,
-            "connection" => {
-                self.connection = true;
-                self.hop_by_hop = true;
-            }
+            "connection" => self.connection = true,
             "trailer" => {
                 self.trailer = true;
                 self.hop_by_hop = true;

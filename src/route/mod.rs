@@ -5,6 +5,7 @@
 //! files. The cost of a look-up does not grow with the number of applications. A wildcard host stands for hosts with one
 //! more label; what it publishes becomes an application of its own for each of them that is asked for.
 
+pub mod named;
 pub mod table;
 pub mod target;
 
@@ -21,6 +22,7 @@ use crate::model::application::cors::Preflight;
 use crate::model::names::HostName;
 use crate::model::stop::Code;
 use crate::model::stop::Stop;
+use crate::route::named::Named;
 use crate::route::table::Folder;
 use crate::route::table::Place;
 use crate::route::target::BadTarget;
@@ -53,17 +55,24 @@ pub enum Entrance {
 #[derive(Debug)]
 pub struct Anonymous(());
 
-/// How `head`, asking for `target`, goes on in `app`. `empty` says that it has no body.
+/// How `head`, asking for `target` and naming others, goes on in `app`. `empty` says that it has no body.
 #[must_use]
-pub fn entrance(app: &Application, head: &Parts, target: &Target, empty: bool) -> Entrance {
-    // SECURITY: the target is the normalized one, the very bytes that are sent.
-    let open = app.public.pass_through || app.public.anonymous.holds(target.path());
+pub fn entrance(
+    app: &Application,
+    head: &Parts,
+    target: &Target,
+    named: Option<&Named>,
+    empty: bool,
+) -> Entrance {
+    // SECURITY: the targets are the normalized ones, the very bytes that are sent.
+    let open = app.public.pass_through || named::all_in(&app.public.anonymous, target, named);
     let asked_before = || {
-        app.cors.as_ref().is_some_and(|cors| {
-            cors.preflight == Preflight::Backend
-                && empty
-                && cors::is_preflight(&head.method, &head.headers)
-        })
+        named.is_none()
+            && app.cors.as_ref().is_some_and(|cors| {
+                cors.preflight == Preflight::Backend
+                    && empty
+                    && cors::is_preflight(&head.method, &head.headers)
+            })
     };
     if open || asked_before() {
         Entrance::Anonymous(Anonymous(()))

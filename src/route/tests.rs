@@ -182,7 +182,10 @@ fn nobody_enters_without_a_person_unless_it_was_said() {
     let open = |app: &Application, path: &str| {
         let head = http::Request::get(path).body(()).unwrap().into_parts().0;
         let target = target(path).unwrap();
-        matches!(entrance(app, &head, &target, true), Entrance::Anonymous(_))
+        matches!(
+            entrance(app, &head, &target, None, true),
+            Entrance::Anonymous(_)
+        )
     };
     assert!(!open(&app, "/public/x"));
     app.public.anonymous = Paths::new(vec![String::from("/public/")]);

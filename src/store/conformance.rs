@@ -6,6 +6,7 @@ use super::Store;
 use super::records::AccountLink;
 use super::records::AcmeKind;
 use super::records::AcmeRecord;
+use super::records::Changed;
 use super::records::EndReason;
 use super::records::HandOver;
 use super::records::IdHash;
@@ -19,6 +20,7 @@ use super::records::Seen;
 use super::records::Session;
 use super::records::SignIn;
 use super::records::TakenLogin;
+use super::records::Touch;
 use super::records::Whose;
 use super::sqlite::SqliteStore;
 use crate::model::claims::Claims;
@@ -105,14 +107,16 @@ async fn sign_ins_and_sessions(store: Arc<dyn Store>) {
         "no sign-in"
     );
 
-    store
-        .touch_session(&IdHash::of("a"), 200, 500)
-        .await
-        .unwrap();
-    store
-        .touch_session(&IdHash::of("a"), 150, 450)
-        .await
-        .unwrap();
+    let used = |name, last_seen| Touch {
+        hash: IdHash::of(name),
+        last_seen,
+        idle_until: last_seen + 300,
+    };
+    store.touch_sessions(&[used("a", 200)]).await.unwrap();
+    let later = [used("gone", 150), used("a", 150), used("b", 170)];
+    store.touch_sessions(&later).await.unwrap();
+    let (found, _) = store.session(&IdHash::of("b")).await.unwrap().unwrap();
+    assert_eq!((found.last_seen, found.idle_until), (170, 470));
     let (found, _) = store.session(&IdHash::of("a")).await.unwrap().unwrap();
     assert_eq!(
         (found.last_seen, found.idle_until),
@@ -133,6 +137,7 @@ async fn renewing_and_ending(store: Arc<dyn Store>) {
         refresh_token: None,
         checked: 300,
     };
+    let before = store.news_since(None).await.unwrap().revision;
     assert!(store.renew_sign_in(&renewal).await.unwrap());
     let renewed = store.sign_in(Uuid::from_u128(1)).await.unwrap().unwrap();
     assert_eq!((renewed.checked, renewed.claims.roles.len()), (300, 0));
@@ -162,6 +167,15 @@ async fn renewing_and_ending(store: Arc<dyn Store>) {
         "the dead stay dead"
     );
 
+    // Renewed, then ended with another; that the dead stayed dead is no news.
+    let [one, two] = [1, 2].map(|id| Changed::SignIn(Uuid::from_u128(id)));
+    let mut news = store.news_since(Some(before)).await.unwrap();
+    if let [_, ended @ ..] = news.changed.as_mut_slice() {
+        ended.sort_by_key(|changed| format!("{changed:?}"));
+    }
+    assert_eq!(news.changed, [one, one, two]);
+    assert!(news.whole && !news.more);
+
     let by_sid = Whose::IssuerSession("sid-12".to_owned());
     let ended = store
         .end_sign_ins(&by_sid, EndReason::IssuerSignOut, 370)
@@ -178,6 +192,15 @@ async fn renewing_and_ending(store: Arc<dyn Store>) {
     );
     store.remove_session(&IdHash::of("d")).await.unwrap();
     assert!(store.session(&IdHash::of("d")).await.unwrap().is_none());
+    let later = store.news_since(Some(news.revision)).await.unwrap();
+    let three = Changed::SignIn(Uuid::from_u128(3));
+    assert_eq!(later.changed, [three, Changed::Session(IdHash::of("d"))]);
+    let latest = store.news_since(None).await.unwrap();
+    assert_eq!((later.revision, latest.changed), (latest.revision, vec![]));
+    let none = store.news_since(Some(latest.revision)).await.unwrap();
+    assert!(none.whole && none.changed.is_empty());
+    let older_copy = store.news_since(Some(latest.revision + 1)).await.unwrap();
+    assert!(!older_copy.whole, "the store knows less than was told");
 }
 
 async fn one_use_secrets(store: Arc<dyn Store>) {

@@ -34,12 +34,14 @@ use records::KeepLimits;
 use records::KeptForm;
 use records::Lease;
 use records::Login;
+use records::News;
 use records::Pending;
 use records::Renewal;
 use records::Seen;
 use records::Session;
 use records::SignIn;
 use records::TakenLogin;
+use records::Touch;
 use records::Whose;
 
 /// An answer on its way.
@@ -65,15 +67,13 @@ pub trait Store: Send + Sync + Debug {
     fn add_session<'a>(&'a self, session: &'a Session) -> Answer<'a, ()>;
     /// The session and its sign-in, whatever their state.
     fn session<'a>(&'a self, hash: &'a IdHash) -> Answer<'a, Option<(Session, SignIn)>>;
-    /// Notes that the session was used.
-    fn touch_session<'a>(
-        &'a self,
-        hash: &'a IdHash,
-        last_seen: i64,
-        idle_until: i64,
-    ) -> Answer<'a, ()>;
+    /// Notes that these sessions were used.
+    fn touch_sessions<'a>(&'a self, used: &'a [Touch]) -> Answer<'a, ()>;
     /// Removes one session of one host.
     fn remove_session<'a>(&'a self, hash: &'a IdHash) -> Answer<'a, ()>;
+
+    /// What has changed about sign-ins and sessions after `revision`; without one nothing but the latest revision.
+    fn news_since(&self, revision: Option<i64>) -> Answer<'_, News>;
 
     /// Adds a sign-in that has begun. The browser's oldest beyond `per_browser`, and the oldest of all beyond `overall`,
     /// are dropped.

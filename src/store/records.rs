@@ -1,6 +1,8 @@
 //! The records of the store. Times are seconds since the Unix epoch.
 
 use std::fmt;
+use std::hash::Hash;
+use std::hash::Hasher;
 
 use uuid::Uuid;
 
@@ -10,8 +12,16 @@ use crate::model::names::PersonId;
 use crate::model::names::Sid;
 
 /// SHA-256 of an id that a browser holds: all that is ever stored of it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IdHash([u8; 32]);
+
+impl Hash for IdHash {
+    /// Eight bytes tell as much as all: each is as good as random, and nobody chooses them.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        state.write_u64(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
 
 impl IdHash {
     /// The hash of `id`.
@@ -48,6 +58,39 @@ impl fmt::Debug for IdHash {
         }
         Ok(())
     }
+}
+
+/// A session's last use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touch {
+    /// Which session.
+    pub hash: IdHash,
+    /// When it was used.
+    pub last_seen: i64,
+    /// When it ends unless it is used again.
+    pub idle_until: i64,
+}
+
+/// What one asks for who keeps sign-ins and sessions in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// What has changed, ended or gone.
+    pub changed: Vec<Changed>,
+    /// The revision to ask from next time.
+    pub revision: i64,
+    /// False when something is missing: too much has changed, or the store was put back to an older state.
+    pub whole: bool,
+    /// True when there is more to be asked for at once.
+    pub more: bool,
+}
+
+/// Something that is no longer as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// A sign-in.
+    SignIn(Uuid),
+    /// A session.
+    Session(IdHash),
 }
 
 /// A person's sign-in at the issuer; sessions on several hosts hang on it.

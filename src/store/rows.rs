@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::records::AccountLink;
 use super::records::AcmeKind;
 use super::records::AcmeRecord;
+use super::records::Changed;
 use super::records::EndReason;
 use super::records::HandOver;
 use super::records::IdHash;
@@ -67,6 +68,16 @@ pub(super) fn id_and_person(row: &SqliteRow) -> Result<(Uuid, PersonId), Unreada
 pub(super) fn hash(row: &SqliteRow) -> Result<IdHash, Unreadable> {
     let record = "session";
     Columns { row, record }.hash("hash")
+}
+
+pub(super) fn changed(row: &SqliteRow) -> Result<Changed, Unreadable> {
+    let record = "change";
+    let columns = Columns { row, record };
+    let sign_in: Option<String> = columns.get("sign_in")?;
+    match sign_in {
+        Some(_) => Ok(Changed::SignIn(columns.parsed("sign_in")?)),
+        None => Ok(Changed::Session(columns.hash("session")?)),
+    }
 }
 
 pub(super) fn sign_in(row: &SqliteRow) -> Result<SignIn, Unreadable> {

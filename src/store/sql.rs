@@ -31,6 +31,15 @@ FROM session s JOIN sign_in i ON i.id = s.sign_in WHERE s.hash = $1";
 pub(super) const TOUCH_SESSION: &str = "UPDATE session SET last_seen = $2, idle_until = $3 \
 WHERE hash = $1 AND last_seen < $2";
 
+pub(super) const LATEST_NEWS: &str =
+    "SELECT seq AS revision FROM sqlite_sequence WHERE name = 'news'";
+
+pub(super) const NEWS: &str =
+    "SELECT revision, sign_in, session FROM news WHERE revision > $1 ORDER BY revision LIMIT $2";
+
+pub(super) const DROP_OLD_NEWS: &str =
+    "DELETE FROM news WHERE revision <= (SELECT MAX(revision) FROM news) - $1";
+
 pub(super) const REMOVE_SESSION: &str = "DELETE FROM session WHERE hash = $1";
 
 pub(super) const ADD_PENDING: &str = "INSERT INTO pending (hash, browser, host, origin, target, attempt, created, expires) \

@@ -9,6 +9,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use sqlx::Executor;
+use sqlx::Row;
 use sqlx::Sqlite;
 use sqlx::SqlitePool;
 use sqlx::Transaction;
@@ -34,12 +35,14 @@ use super::records::KeepLimits;
 use super::records::KeptForm;
 use super::records::Lease;
 use super::records::Login;
+use super::records::News;
 use super::records::Pending;
 use super::records::Renewal;
 use super::records::Seen;
 use super::records::Session;
 use super::records::SignIn;
 use super::records::TakenLogin;
+use super::records::Touch;
 use super::records::Whose;
 use super::rows;
 use super::rows::Unreadable;
@@ -94,6 +97,12 @@ impl SqliteStore {
         };
         store.migrate().await?;
         Ok(store)
+    }
+
+    /// For tests that write past the interface.
+    #[cfg(test)]
+    pub const fn writer(&self) -> &SqlitePool {
+        &self.write
     }
 
     /// Waits for running statements and closes the file.
@@ -235,6 +244,59 @@ impl SqliteStore {
         }
         work.commit().await.map_err(|e| self.failed(&e))?;
         Ok(all)
+    }
+
+    /// One transaction for all: its cost is the disk's.
+    async fn touch_all(&self, used: &[Touch]) -> Result<(), Error> {
+        let began = Instant::now();
+        let mut work = self.begin().await?;
+        for one in used {
+            sqlx::query(sql::TOUCH_SESSION)
+                .bind(one.hash.as_bytes())
+                .bind(one.last_seen)
+                .bind(one.idle_until)
+                .execute(&mut *work)
+                .await
+                .map_err(|e| self.failed(&e))?;
+        }
+        let done = work.commit().await;
+        metrics().store("write", began.elapsed(), done.is_ok());
+        done.map_err(|e| self.failed(&e))
+    }
+
+    async fn news(&self, after: Option<i64>) -> Result<News, Error> {
+        let revision = |row: &SqliteRow| {
+            row.try_get::<i64, _>("revision")
+                .map_err(|e| self.failed(&e))
+        };
+        // Before the rows: what is told between the two questions is only told twice.
+        let row = self.one(&self.read, sqlx::query(sql::LATEST_NEWS)).await?;
+        // No row: nothing was ever told.
+        let latest = row.as_ref().map(revision).transpose()?.unwrap_or(0);
+        let mut news = News {
+            changed: Vec::new(),
+            revision: latest,
+            whole: true,
+            more: false,
+        };
+        let Some(after) = after else {
+            return Ok(news);
+        };
+        let query = sqlx::query(sql::NEWS).bind(after).bind(MOST_NEWS);
+        let rows = query.fetch_all(&self.read).await;
+        let rows = rows.map_err(|e| self.failed(&e))?;
+        let changed: Result<Vec<_>, _> = rows.iter().map(rows::changed).collect();
+        news.changed = changed.map_err(|e| self.unreadable(e))?;
+        news.more = i64::try_from(rows.len()).is_ok_and(|rows| rows == MOST_NEWS);
+        // Revisions leave no gap, and never fall unless the store was put back.
+        match (rows.first(), rows.last()) {
+            (Some(first), Some(last)) => {
+                news.whole = revision(first)? == after + 1;
+                news.revision = revision(last)?;
+            }
+            _ => news.whole = latest == after,
+        }
+        Ok(news)
     }
 
     async fn put_pending(
@@ -434,19 +496,12 @@ impl Store for SqliteStore {
         })
     }
 
-    fn touch_session<'a>(
-        &'a self,
-        hash: &'a IdHash,
-        last_seen: i64,
-        idle_until: i64,
-    ) -> Answer<'a, ()> {
-        Box::pin(async move {
-            let query = sqlx::query(sql::TOUCH_SESSION)
-                .bind(hash.as_bytes())
-                .bind(last_seen)
-                .bind(idle_until);
-            self.run(query).await.map(drop)
-        })
+    fn touch_sessions<'a>(&'a self, used: &'a [Touch]) -> Answer<'a, ()> {
+        Box::pin(self.touch_all(used))
+    }
+
+    fn news_since(&self, revision: Option<i64>) -> Answer<'_, News> {
+        Box::pin(self.news(revision))
     }
 
     fn remove_session<'a>(&'a self, hash: &'a IdHash) -> Answer<'a, ()> {
@@ -629,7 +684,9 @@ impl Store for SqliteStore {
 
     fn sweep(&self, now: i64, batch: u32) -> Answer<'_, u64> {
         Box::pin(async move {
-            let mut gone = 0;
+            let mut gone = self
+                .run(sqlx::query(sql::DROP_OLD_NEWS).bind(KEPT_NEWS))
+                .await?;
             // One short transaction each: a sign-in that waits for the writer waits milliseconds.
             for statement in sql::SWEEP {
                 gone += self
@@ -696,6 +753,10 @@ fn create_private(path: &Path) -> Result<(), Error> {
 }
 
 const READERS: u32 = 4;
+/// How many changes are told at a time.
+const MOST_NEWS: i64 = 10_000;
+/// How many changes are kept for who asks late.
+const KEPT_NEWS: i64 = 100_000;
 const CHECK_AT_MOST: Duration = Duration::from_secs(20);
 const DROP_OLDEST_OF_BROWSER: &str = "DELETE FROM pending WHERE hash IN \
 (SELECT hash FROM pending WHERE browser = $1 ORDER BY created DESC, rowid DESC LIMIT -1 OFFSET $2)";

@@ -165,8 +165,10 @@ impl<'a> Object<'a> {
     pub(super) fn text(&mut self, name: &'static str, value: &str) {
         self.name(name);
         // SECURITY: a line stays one line, whatever a client says.
-        let plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
-        if value.bytes().all(plain) {
+        let special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+        // Without an early end, which would keep the compiler from looking at many bytes at a time.
+        let found = value.bytes().fold(false, |any, byte| any | special(byte));
+        if !found {
             self.0.push(b'"');
             self.0.extend_from_slice(value.as_bytes());
             self.0.extend_from_slice(b"\",");

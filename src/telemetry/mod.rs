@@ -170,7 +170,7 @@ pub struct Access {
     /// The id that error pages show.
     pub request_id: String,
     /// The true client address.
-    pub client: String,
+    pub client: Arc<str>,
     /// The host asked for.
     pub host: String,
     /// The method.
@@ -192,7 +192,7 @@ pub struct Access {
     /// The application, once it is known.
     pub application: String,
     /// `tid/oid`, once it is known.
-    pub person: String,
+    pub person: Arc<str>,
     /// The on-premises principal the request went on as.
     pub principal: String,
     /// The room in which the walk ended.
@@ -286,7 +286,7 @@ impl Access {
         const DATE: &[BorrowedFormatItem<'_>] =
             format_description!("[day]/[month repr:short]/[year]:[hour]:[minute]:[second] +0000");
         let date = now.format(DATE).unwrap_or_default();
-        let user = [&self.principal, &self.person]
+        let user = [&*self.principal, &*self.person]
             .into_iter()
             .find(|name| !name.is_empty());
         // SECURITY: a path holds no quotes (they are refused), and no line breaks: a line stays one line.
@@ -302,7 +302,7 @@ impl Access {
             why,
             ..
         } = self;
-        let user = user.map_or("-", String::as_str);
+        let user = user.unwrap_or("-");
         let [host, why] =
             [host.as_str(), *why].map(|text| if text.is_empty() { "-" } else { text });
         let path = path.escape_default();

@@ -250,12 +250,14 @@ impl Visitor {
     }
 }
 
-/// Where `answer` redirects to.
+/// Where `answer` redirects to; a page that goes on at once counts, as it does for a browser without scripts.
 pub fn redirect(answer: &Answer) -> Option<Url> {
-    if !answer.status.is_redirection() {
-        return None;
+    if answer.status.is_redirection() {
+        return answer.url.join(answer.header("location")).ok();
     }
-    answer.url.join(answer.header("location")).ok()
+    let page = answer.body.split("http-equiv=\"refresh\"").nth(1)?;
+    let content = value_of(page.split('>').next()?, "content")?;
+    answer.url.join(content.strip_prefix("0; url=")?).ok()
 }
 
 /// All hidden fields of a page's forms.
@@ -289,6 +291,9 @@ fn value_of(tag: &str, name: &str) -> Option<String> {
             .replace("&#x27;", "'")
             .replace("&lt;", "<")
             .replace("&gt;", ">")
-            .replace("&amp;", "&"),
+            .replace("&#60;", "<")
+            .replace("&#62;", ">")
+            .replace("&amp;", "&")
+            .replace("&#38;", "&"),
     )
 }

@@ -166,7 +166,14 @@ async fn a_disabled_guest_is_out_and_a_restored_one_is_the_same_as_before() {
     })
     .await;
     let page = guest.open_as(&login, &url).await.unwrap();
-    assert_eq!(page.remote_user(), format!("{sam}@CONTOSO.TEST"));
+    let principal = format!("{sam}@CONTOSO.TEST");
+    assert_eq!(
+        page.remote_user(),
+        principal,
+        "{} {}",
+        page.status,
+        page.body
+    );
 
     // Each step is on record, with who and why.
     let shown = json(&stage, &["show", &sam]).await;

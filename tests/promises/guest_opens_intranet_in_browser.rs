@@ -67,11 +67,14 @@ async fn a_new_guest_walks_through_both_applications_and_out_again() {
     let facts = &scene.stage.lab.facts;
     let (login, oid) = scene.entra.new_guest("newcomer", &ROLES).await;
 
-    browser.open(&scene.url("intranet")).await;
+    let part = format!("{}#section-2", scene.url("intranet"));
+    browser.open(&part).await;
+    browser.arrive(&scene.sign_in_page()).await;
     scene.picture("01-sign-in").await;
     scene.sign_in(&login).await;
     browser.arrive(&scene.url("intranet")).await;
     let who = browser.find("#who").await;
+    assert_eq!(browser.url().await, part);
     let shown = browser.text_of(&who).await;
     scene.picture("02-intranet-first-visit").await;
     let accounts = truth::accounts(facts).await.unwrap();

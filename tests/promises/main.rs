@@ -81,11 +81,13 @@ mod two_gateways_make_one_account;
 #[allow(dead_code, reason = "shared with the soak, which uses more of it")]
 mod visitor;
 mod walk;
+mod webdav_names_are_checked_and_translated;
 mod websockets_end_with_the_session;
 mod websockets_work_signed_in;
 mod what_a_stranger_says_opens_nothing;
 mod what_happens_can_be_counted;
 mod what_is_open_shows_nobody;
+mod what_stands_behind_the_hash_survives_a_sign_in;
 mod who_comes_from_where_is_known;
 mod who_leaves_loses_access;
 mod wire;

@@ -130,6 +130,34 @@ async fn a_disabled_person_is_out_everywhere_within_the_recheck_time() {
 }
 
 #[tokio::test]
+async fn what_ends_on_another_replica_is_heard_of_here() {
+    let world = World::new().await;
+    let other = build(&world.issuer, &world.store, world.dir.path(), NOW);
+    let hear = async || world.authn.inner.sessions.ask_for_news().await.unwrap();
+    hear().await;
+    let mut browser = Browser::default();
+    let user = browser.visit(&world, WIKI, &jane()).await.user();
+    let intranet = "https://intranet.example.com:8443/";
+    browser.visit(&world, intranet, &jane()).await.user();
+
+    // One session, then the sign-in with all of them.
+    let session = store_id(&browser);
+    world.store.remove_session(&session).await.unwrap();
+    browser.get(&world, WIKI).await.user(); // believed as yet
+    hear().await;
+    let wiki = WIKI.parse().unwrap();
+    let shown = browser.request(&world, "GET", &wiki, SCRIPT).await;
+    assert_eq!(shown.code(), Code::SignInRequired);
+    browser.get(&world, intranet).await.user();
+    other.end_person(user.claims().person).await.unwrap();
+    browser.get(&world, intranet).await.user();
+    hear().await;
+    let intranet = intranet.parse().unwrap();
+    let shown = browser.request(&world, "GET", &intranet, SCRIPT).await;
+    assert_eq!(shown.code(), Code::SessionEnded);
+}
+
+#[tokio::test]
 async fn a_dead_issuer_is_borne_for_the_grace_time_only() {
     let mut world = World::new().await;
     let mut browser = Browser::default();

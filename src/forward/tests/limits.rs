@@ -127,6 +127,7 @@ async fn who_waits_for_a_server_that_goes_is_served_by_another() {
             session: Some(session),
             application: &application,
             target: &target,
+            named: None,
             client: "192.0.2.7",
             partition: Partition::Anonymous,
             identity: &[],

@@ -136,6 +136,7 @@ async fn send(
         session: None,
         application,
         target: &target,
+        named: None,
         client: "192.0.2.7",
         partition,
         identity: &[],
@@ -447,6 +448,7 @@ async fn the_backend_gets_what_was_authorized_and_who_came() {
         session: None,
         application: &application,
         target: &target,
+        named: None,
         client: "192.0.2.7",
         partition: Partition::Anonymous,
         identity: &[(

@@ -1,6 +1,7 @@
 //! When a token is sent, on connections that stand for a person and on those that do not.
 
 use super::*;
+use crate::route::named::Condition;
 
 /// Takes a connection for whoever sent a token on it; on each fourth request it forgets.
 async fn remembering(says: &'static str) -> (SocketAddr, Seen) {
@@ -100,5 +101,47 @@ async fn a_new_connection_begins_with_a_token() {
             seen.iter()
                 .all(|(_, request)| request.headers().contains_key(header::AUTHORIZATION))
         );
+    }
+}
+
+#[tokio::test]
+async fn other_resources_are_named_as_the_server_is_asked() {
+    let (address, seen) = backend(|_, _| Response::new(full("in"))).await;
+    let forwarder = forwarder();
+    let named = Named {
+        destination: Some(target("/w/a%20b?c")),
+        conditions: vec![
+            Condition::About(target("/W/x")),
+            Condition::List(String::from("(<a:b>)")),
+        ],
+    };
+    for (keep_host, host) in [
+        (false, address.to_string()),
+        (true, String::from("wiki.example.com:8443")),
+    ] {
+        let mut application = application(&[&format!("http://{address}/base/")], Sso::None);
+        application.keep_host = keep_host;
+        let request = Request::builder().method("COPY").uri("/w/a");
+        let request = request.body(empty()).unwrap();
+        let exchange = Exchange {
+            session: None,
+            application: &application,
+            target: &target("/w/a"),
+            named: Some(&named),
+            client: "192.0.2.7",
+            partition: Partition::Anonymous,
+            identity: &[],
+        };
+        let answer = forwarder.send(exchange, None, request).await;
+        assert_eq!(text(answer.unwrap()).await, "in");
+        let (_, request) = seen.lock().unwrap().pop().unwrap();
+        assert_eq!(request.uri(), "/base/a");
+        let headers = request.headers();
+        assert_eq!(
+            headers["destination"],
+            format!("http://{host}/base/a%20b?c")
+        );
+        assert_eq!(headers["if"], format!("<http://{host}/base/x> (<a:b>)"));
+        assert_eq!(headers["host"], host);
     }
 }

@@ -39,6 +39,11 @@ pub(super) const WORDS: Words = Words {
     ),
     sign_out: "Abmelden",
     cancel: "Zurück",
+    way: say(
+        "Einen Moment bitte",
+        "Sie werden weitergeleitet.",
+        "Falls nichts geschieht, benutzen Sie die Schaltfläche unten.",
+    ),
     form_not_sent: say(
         "Ihr Formular wurde nicht gesendet",
         "Ihre Anmeldung war abgelaufen, bevor das Formular gesendet wurde. Es wurde nichts gespeichert oder geändert.",

@@ -39,6 +39,11 @@ pub(super) const WORDS: Words = Words {
     ),
     sign_out: "Sign out",
     cancel: "Back",
+    way: say(
+        "One moment, please",
+        "You are being sent on.",
+        "If nothing happens, use the button below.",
+    ),
     form_not_sent: say(
         "Your form was not sent",
         "Your sign-in had ended before the form was sent. Nothing has been saved or changed.",

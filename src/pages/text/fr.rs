@@ -39,6 +39,11 @@ pub(super) const WORDS: Words = Words {
     ),
     sign_out: "Se déconnecter",
     cancel: "Retour",
+    way: say(
+        "Un instant, s’il vous plaît",
+        "Vous allez être redirigé.",
+        "Si rien ne se passe, utilisez le bouton ci-dessous.",
+    ),
     form_not_sent: say(
         "Votre formulaire n’a pas été envoyé",
         "Votre connexion avait expiré avant l’envoi du formulaire. Rien n’a été enregistré ni modifié.",

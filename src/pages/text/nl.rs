@@ -39,6 +39,11 @@ pub(super) const WORDS: Words = Words {
     ),
     sign_out: "Afmelden",
     cancel: "Terug",
+    way: say(
+        "Een ogenblik geduld",
+        "U wordt doorgestuurd.",
+        "Als er niets gebeurt, gebruik dan de knop hieronder.",
+    ),
     form_not_sent: say(
         "Uw formulier is niet verzonden",
         "Uw aanmelding was verlopen voordat het formulier werd verzonden. Er is niets opgeslagen of gewijzigd.",

@@ -28,8 +28,8 @@ class Person:
             urllib.request.ProxyHandler({}),
             urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca)),
             urllib.request.HTTPCookieProcessor(self.jar))
-        self.opener.addheaders = [("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document"),
-                                  ("Accept", "text/html")]
+        # Without Fetch Metadata: who has no scripts is better served with redirects alone.
+        self.opener.addheaders = [("Accept", "text/html")]
 
     def open(self, url, form=None):
         data = urllib.parse.urlencode(form).encode() if form is not None else None
