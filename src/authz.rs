@@ -74,6 +74,12 @@ impl Authz {
         }
     }
 
+    /// Graph, if there is one: who else asks it shares its budget.
+    #[must_use]
+    pub const fn graph(&self) -> Option<&Graph> {
+        self.graph.as_ref()
+    }
+
     /// Lets `user` into `app`.
     ///
     /// # Errors

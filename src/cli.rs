@@ -1,6 +1,6 @@
-//! The command line: `run`, `check`, `doctor`, `explain`, `accounts`.
+//! The command line: `run`, `check`, `doctor`, `explain`, `accounts`, `sync`.
 //!
-//! Exit codes (`accounts` has more): 0 = as asked; 1 = failed, or the doctor found a fault; 64 = the configuration has mistakes
+//! Exit codes (`accounts` and `sync` have more): 0 = as asked; 1 = failed, or the doctor found a fault; 64 = the configuration has mistakes
 //! (EX_USAGE of sysexits.h), in which case nothing was bound and nothing written.
 #![expect(
     clippy::print_stdout,
@@ -10,6 +10,7 @@
 
 mod accounts;
 mod shown;
+mod sync;
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -115,6 +116,13 @@ enum What {
         #[command(subcommand)]
         what: accounts::What,
     },
+    /// Guests of the cloud as accounts in the directory: what would be done, and doing it.
+    Sync {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(subcommand)]
+        what: sync::What,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -174,8 +182,15 @@ pub fn main() -> ExitCode {
         } => examine(&config, Examination { app, act_as }, json),
         What::Accounts { config, what } => {
             let writes = what.writes();
-            on_accounts(&config, writes, |config| {
-                block_on_accounts(accounts::run(config, what))
+            on_accounts(&config, writes, "accounts", |config| {
+                let work = accounts::run(config, what);
+                block_on_coded(work, accounts::Error::code)
+            })
+        }
+        What::Sync { config, what } => {
+            let writes = what.writes();
+            on_accounts(&config, writes, "sync", |config| {
+                block_on_coded(sync::run(config, what), sync::Error::code)
             })
         }
         What::Explain {
@@ -194,22 +209,24 @@ pub fn main() -> ExitCode {
                 groups,
                 home_tenant,
             };
-            block_on(doctor::explain(config, &visit), |walk| {
-                println!(
-                    "{}",
-                    if json {
-                        walk.to_json()
-                    } else {
-                        walk.to_string()
-                    }
-                );
-                if walk.arrived() {
-                    ExitCode::SUCCESS
-                } else {
-                    ExitCode::FAILURE
-                }
-            })
+            block_on(doctor::explain(config, &visit), |walk| told(&walk, json))
         }),
+    }
+}
+
+fn told(walk: &doctor::Walk, json: bool) -> ExitCode {
+    println!(
+        "{}",
+        if json {
+            walk.to_json()
+        } else {
+            walk.to_string()
+        }
+    );
+    if walk.arrived() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
@@ -306,9 +323,14 @@ fn beside_gateway(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> E
 }
 
 /// As [`beside_gateway`]; what is written is audited in any case, on standard error where there is no file.
-fn on_accounts(file: &ConfigFile, writes: bool, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+fn on_accounts(
+    file: &ConfigFile,
+    writes: bool,
+    place: &str,
+    then: impl FnOnce(Config) -> ExitCode,
+) -> ExitCode {
     with_loaded(file, |mut config| {
-        config.gateway.runtime_dir.push("accounts");
+        config.gateway.runtime_dir.push(place);
         isolated(config, |config| {
             let audit = config.log.file.as_deref().filter(|file| file.exists());
             let audit = audit.or_else(|| writes.then(|| Path::new("/dev/stderr")));
@@ -321,11 +343,14 @@ fn on_accounts(file: &ConfigFile, writes: bool, then: impl FnOnce(Config) -> Exi
     })
 }
 
-fn block_on_accounts(work: impl Future<Output = Result<ExitCode, accounts::Error>>) -> ExitCode {
+fn block_on_coded<E: std::fmt::Display>(
+    work: impl Future<Output = Result<ExitCode, E>>,
+    code: impl Fn(&E) -> u8,
+) -> ExitCode {
     let coded = async {
         Ok::<_, std::convert::Infallible>(work.await.unwrap_or_else(|error| {
             eprintln!("kerbgate: {error}");
-            ExitCode::from(error.code())
+            ExitCode::from(code(&error))
         }))
     };
     block_on(coded, |code| code)

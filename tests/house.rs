@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-const ROOMS: [&str; 24] = [
+const ROOMS: [&str; 25] = [
     "model",
     "telemetry",
     "config",
@@ -20,6 +20,7 @@ const ROOMS: [&str; 24] = [
     "authz",
     "mapping",
     "lifecycle",
+    "sync",
     "sso",
     "forward",
     "rewrite",

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::app::StartError;
+use crate::app::guests;
 use crate::app::orders;
 use crate::app::orders::Found;
 use crate::app::orders::Ordering;
@@ -46,6 +47,7 @@ use crate::sso::Sso;
 use crate::sso::assertion::Signer;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::sync::Sync;
 
 /// The rooms of one configuration.
 pub(super) struct Generation {
@@ -62,6 +64,8 @@ pub(super) struct Generation {
     /// Ends the work beside this generation's requests.
     _tidy: DropGuard,
     _informed: DropGuard,
+    /// The same for guests that are synchronized.
+    _guests: Option<DropGuard>,
 }
 
 /// The issuer, its keys kept fresh for as long as somebody holds this.
@@ -234,6 +238,7 @@ struct Raised {
     issuer: Result<Arc<Tended>, Arc<Issuer>>,
     delegator: Option<Delegator>,
     applications: HashMap<Url, Arc<Application>>,
+    guests: Option<Sync>,
 }
 
 fn raise(
@@ -261,6 +266,10 @@ fn raise(
         Some(before) => before.pipeline.authn.renewed(needs),
         None => Authn::new(needs),
     };
+    let ends = guests::ends(&authn, &mapping);
+    let graph = authz.graph().cloned();
+    let guests = guests::room(config, ground, graph, delegator.as_ref(), ends);
+    let guests = guests.map_err(StartError::one)?;
     let applications = applications(config, before);
     let pipeline = Pipeline {
         admission: admission(config, before, &applications),
@@ -293,6 +302,7 @@ fn raise(
         issuer: same_issuer.map_or(Err(checked.issuer), |b| Ok(Arc::clone(&b.issuer))),
         delegator,
         applications,
+        guests,
     })
 }
 
@@ -305,8 +315,11 @@ impl Raised {
             })
         });
         let acme = self.acme.map(|found| found.begin(ground));
+        let every = config.guests_sync.every;
+        let guests = self.guests.zip(every);
         Generation {
             acme,
+            _guests: guests.map(|(room, every)| ground.tend(Arc::new(room).keep(every))),
             ports: ports::published(&config),
             _tidy: ground.tend(self.pipeline.authn.clone().keep_tidy()),
             _informed: ground.tend(self.pipeline.authn.clone().keep_informed()),

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `generation.rs` | the rooms of one configuration |
 //! | `orders.rs` | certificates that are ordered (ACME) |
+//! | `guests.rs` | guests synchronized on a schedule |
 //! | `house.rs` | the generation in use, and how the next takes its place |
 //! | `watch.rs` | when the configuration is read again |
 //! | `sockets.rs`, `supervisor.rs` | what comes from the service manager, and what it is told |
@@ -15,6 +16,7 @@
 //! | `ops.rs` | health and readiness |
 
 mod generation;
+mod guests;
 mod house;
 pub mod ops;
 mod orders;

@@ -3,6 +3,7 @@
 //! In: a checked [`Config`]. Out: settings for the tools, which know nothing of the gateway. `app` and
 //! `doctor` build the same things from here, so a check examines what really runs.
 
+mod guests_sync;
 mod own_identity;
 
 use std::fs;
@@ -51,6 +52,8 @@ use crate::pages::Accent;
 use crate::pages::Brand;
 use crate::pages::Contact;
 use crate::pages::Logo;
+
+pub use guests_sync::guests_sync_settings;
 
 /// What the configuration names and what turned out to be unusable.
 #[derive(Debug, thiserror::Error)]

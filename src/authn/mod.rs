@@ -357,14 +357,12 @@ impl Authn {
         self.inner.ended.subscribe()
     }
 
-    /// Ends all sign-ins of a person (an administrator's order); returns how many.
+    /// Ends all sign-ins of a person, here at once; returns how many.
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn end_person(&self, person: PersonId) -> Result<usize, Stop> {
-        self.inner
-            .end(&Whose::Person(person), EndReason::Administrator)
-            .await
+    pub async fn end_person(&self, person: PersonId, reason: EndReason) -> Result<usize, Stop> {
+        self.inner.end(&Whose::Person(person), reason).await
     }
 
     /// Removes what has expired from the store, for ever: in small batches, once a minute. Never returns.

@@ -35,6 +35,7 @@ use crate::lifecycle::history;
 use crate::lifecycle::history::Event;
 use crate::model::clock::Clock;
 use crate::store::Store;
+use crate::store::records::EndReason;
 use crate::store::sqlite::SqliteStore;
 
 const NO_ACCOUNT: u8 = 3;
@@ -160,17 +161,7 @@ async fn open(config: &Config) -> Result<Lifecycle, Error> {
         ))
     };
     let settings = assembly::mapping_settings(config)?.ok_or_else(missing)?;
-    let kerberos = config
-        .directory
-        .as_ref()
-        .is_some_and(|section| matches!(section.bind, Bind::Kerberos));
-    let delegator = match assembly::kerberos_settings(config)? {
-        Some(settings) if kerberos => {
-            let started = Delegator::start(settings);
-            Some(started.map_err(|error| Error::Start(error.to_string()))?)
-        }
-        Some(_) | None => None,
-    };
+    let delegator = delegator(config)?;
     let ldap = assembly::ldap_settings(config, delegator.as_ref())?.ok_or_else(missing)?;
     let issuer = &config.issuer;
     let mut tenants = vec![issuer.tenant];
@@ -184,8 +175,25 @@ async fn open(config: &Config) -> Result<Lifecycle, Error> {
     Ok(Lifecycle::new(settings, tools)?)
 }
 
+/// Who the gateway is to the directory, if it binds by Kerberos.
+pub(super) fn delegator(config: &Config) -> Result<Option<Delegator>, Error> {
+    let kerberos = config
+        .directory
+        .as_ref()
+        .is_some_and(|section| matches!(section.bind, Bind::Kerberos));
+    match assembly::kerberos_settings(config)? {
+        Some(settings) if kerberos => {
+            let started = Delegator::start(settings);
+            started
+                .map(Some)
+                .map_err(|error| Error::Start(error.to_string()))
+        }
+        Some(_) | None => Ok(None),
+    }
+}
+
 /// The gateway's store, if a gateway has made one: this command does not.
-async fn store(state_dir: &Path) -> Result<Option<Arc<dyn Store>>, Error> {
+pub(super) async fn store(state_dir: &Path) -> Result<Option<Arc<dyn Store>>, Error> {
     let database = state_dir.join("kerbgate.db");
     if !database.exists() {
         return Ok(None);
@@ -208,12 +216,14 @@ impl Step {
         Order {
             by: operator(),
             why: self.reason.clone(),
+            via: "accounts",
+            ends: EndReason::Administrator,
         }
     }
 }
 
 /// Who sits at the terminal, as far as the system knows.
-fn operator() -> String {
+pub(super) fn operator() -> String {
     let named = ["SUDO_USER", "USER", "LOGNAME"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));

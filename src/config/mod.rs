@@ -11,6 +11,7 @@ pub mod limits;
 pub mod prints;
 pub mod reader;
 pub mod sections;
+pub mod sync;
 
 use std::collections::HashMap;
 use std::fs;
@@ -34,6 +35,7 @@ use crate::config::sections::Log;
 use crate::config::sections::Mapping;
 use crate::config::sections::Pages;
 use crate::config::sections::Session;
+use crate::config::sync::GuestsSync;
 use crate::model::addresses::Addresses;
 use crate::model::application::Application;
 use crate::model::application::Guests;
@@ -63,6 +65,8 @@ pub struct Config {
     pub mapping: Option<Mapping>,
     /// The gateway's own Kerberos credential; absent when no application needs a ticket.
     pub kerberos: Option<Kerberos>,
+    /// Guests of the cloud as accounts.
+    pub guests_sync: GuestsSync,
     /// A private authority that signed the backends' certificates; absent = the machine's store.
     pub backends_ca: Option<PathBuf>,
     /// What our own pages say and look like.
@@ -119,6 +123,9 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     let directory = sections::directory(&root.section("directory"), &hosts);
     let mapping = sections::mapping(&root.section("mapping"));
     let kerberos = sections::kerberos(&root.section("kerberos"), &hosts);
+    let synced = root.section("sync");
+    let guests_sync = sync::guests(&synced.section("guests"));
+    synced.finish();
     let backends = root.section("backends");
     let backends_ca = backends.path("ca_file");
     backends.finish();
@@ -150,6 +157,7 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
         directory: directory?,
         mapping: mapping?,
         kerberos: kerberos?,
+        guests_sync,
         backends_ca,
         pages,
         log,
@@ -195,6 +203,9 @@ fn check_together(config: &Config, source: &Source, mistakes: &Mistakes) {
         });
     };
     for (key, problem) in acme::together(config) {
+        note(key, problem);
+    }
+    for (key, problem) in sync::together(config) {
         note(key, problem);
     }
     let mut taken: HashMap<(String, String), &Application> = HashMap::new();

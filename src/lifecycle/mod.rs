@@ -9,6 +9,7 @@
 //! | `shadow.rs` | one account, as read |
 //! | `list.rs` | all of them, page by page |
 //! | `steer.rs` | disable, restore, forget |
+//! | `tend.rs` | what a synchronization does beside that: values, places, the end |
 //! | `history.rs` | what the audit file tells of a person |
 //!
 //! # Why
@@ -23,6 +24,7 @@ pub mod history;
 mod list;
 mod shadow;
 mod steer;
+mod tend;
 
 use std::sync::Arc;
 
@@ -43,6 +45,7 @@ pub use shadow::Shadow;
 pub use shadow::State;
 pub use steer::Done;
 pub use steer::Order;
+pub use tend::NewValue;
 
 /// What the room works with.
 #[derive(Debug)]

@@ -95,7 +95,9 @@ pub struct Mark {
 }
 
 impl Mark {
-    fn read(notes: &str) -> Option<Self> {
+    /// The mark in an account's notes, if there is one.
+    #[must_use]
+    pub fn read(notes: &str) -> Option<Self> {
         let line = notes.lines().find_map(|line| line.strip_prefix(MARK))?;
         let (since, rest) = line.split_once(" by ")?;
         let (by, why) = rest.split_once(": ").unwrap_or((rest, ""));

@@ -23,6 +23,10 @@ pub struct Order {
     pub by: String,
     /// Their own words; may be empty.
     pub why: String,
+    /// By what means, for the audit event: `accounts` or `sync`.
+    pub via: &'static str,
+    /// What the person's sign-ins end for, if they do.
+    pub ends: EndReason,
 }
 
 /// A step that was taken.
@@ -134,7 +138,7 @@ impl Lifecycle {
             by = order.by,
             reason = order.why,
             outcome = done.as_ref().err().map_or_else(|| String::from("done"), ToString::to_string),
-            via = "accounts",
+            via = order.via,
         );
         done?;
         self.end(&[person], order).await
@@ -159,7 +163,7 @@ impl Lifecycle {
     }
 
     /// The account, if it is one to act on.
-    async fn own(&self, asked: &Asked) -> Result<(Entry, Session), Error> {
+    pub(super) async fn own(&self, asked: &Asked) -> Result<(Entry, Session), Error> {
         let (entry, session) = self.one(asked).await?;
         // SECURITY: only what carries our anchor, lies in our units and is nobody privileged.
         match self.untouchable(&entry, true) {
@@ -190,7 +194,12 @@ impl Lifecycle {
         session.modify(&entry.dn, changes).await
     }
 
-    async fn bring(&self, session: &Session, dn: &Dn, to: &Dn) -> Result<Dn, ldap::Error> {
+    pub(super) async fn bring(
+        &self,
+        session: &Session,
+        dn: &Dn,
+        to: &Dn,
+    ) -> Result<Dn, ldap::Error> {
         session.move_below(dn, to).await?;
         Ok(dn.below(to))
     }
@@ -207,7 +216,7 @@ impl Lifecycle {
         self.portrait(&entry).await
     }
 
-    async fn end(&self, people: &[PersonId], order: &Order) -> Result<usize, Error> {
+    pub(super) async fn end(&self, people: &[PersonId], order: &Order) -> Result<usize, Error> {
         let Some(store) = &self.tools.store else {
             return Ok(0);
         };
@@ -215,18 +224,16 @@ impl Lifecycle {
         let mut count = 0;
         for person in people {
             let whose = Whose::Person(*person);
-            let ended = store
-                .end_sign_ins(&whose, EndReason::Administrator, now)
-                .await?;
+            let ended = store.end_sign_ins(&whose, order.ends, now).await?;
             for one in &ended {
                 tracing::info!(
                     target: "audit",
                     event = "sign-in-ended",
                     person = %one.person,
                     sign_in = %one.sign_in,
-                    reason = EndReason::Administrator.as_str(),
+                    reason = order.ends.as_str(),
                     by = order.by,
-                    via = "accounts",
+                    via = order.via,
                 );
             }
             count += ended.len();
@@ -234,7 +241,7 @@ impl Lifecycle {
         Ok(count)
     }
 
-    fn audit(
+    pub(super) fn audit(
         &self,
         event: &'static str,
         entry: &Entry,
@@ -256,7 +263,7 @@ impl Lifecycle {
             by = order.by,
             reason = order.why,
             outcome,
-            via = "accounts",
+            via = order.via,
         );
     }
 }

@@ -20,6 +20,7 @@ mod provision;
 mod refusal;
 pub mod rules;
 pub mod settings;
+pub mod shadow;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,18 +4,16 @@
 //! nodes that make it at the same instant one wins, and the others find "already exists", read it back and
 //! go on with it. An add whose answer was lost is looked at again before anything else is tried.
 
-use aws_lc_rs::rand;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use zeroize::Zeroizing;
-
 use super::Needs;
 use super::fence;
 use super::lookup::Candidate;
 use super::names;
 use super::refusal::Refusal;
 use super::rules;
-use super::settings::UpnRule;
+use super::shadow;
+use super::shadow::DONT_EXPIRE_PASSWORD;
+use super::shadow::SHADOW_CONTROL;
+use super::shadow::SMARTCARD_REQUIRED;
 use crate::ldap;
 use crate::ldap::Attribute;
 use crate::ldap::Change;
@@ -24,18 +22,9 @@ use crate::ldap::Entry;
 use crate::ldap::ResultCode;
 use crate::ldap::Session;
 use crate::model::claims::Claims;
-use crate::model::claims::Home;
 use crate::model::stop::Code;
 use crate::model::stop::Side;
 use crate::store::records::AccountLink;
-
-const DONT_EXPIRE_PASSWORD: i64 = 0x1_0000;
-const SMARTCARD_REQUIRED: i64 = 0x4_0000;
-/// Normal account, smart card required, password never expires: nobody signs in by password, and a domain at
-/// functional level 2016 does not call the password expired at S4U2Proxy.
-const SHADOW_CONTROL: i64 = 0x200 | DONT_EXPIRE_PASSWORD | SMARTCARD_REQUIRED;
-
-type Attributes = Vec<(Attribute, Vec<Vec<u8>>)>;
 
 impl Needs {
     /// Rule 4: the person's account, made now or by somebody else at the same instant.
@@ -84,7 +73,8 @@ impl Needs {
         sam: &str,
         claims: &Claims,
     ) -> Result<(), ldap::Error> {
-        let attributes = self.attributes(sam, claims)?;
+        let values = shadow::values(&self.settings, sam, claims);
+        let attributes = shadow::attributes(&self.settings, claims.person, sam, &values)?;
         session.add(dn, attributes).await
     }
 
@@ -243,57 +233,6 @@ impl Needs {
             tracing::warn!(person = %claims.person, %error, "the link to a new account cannot be kept");
         }
     }
-
-    fn attributes(&self, sam: &str, claims: &Claims) -> Result<Attributes, ldap::Error> {
-        let anchor = rules::anchor_value(claims.person);
-        let realm = self.settings.realm.as_str().to_ascii_lowercase();
-        let upn = match &self.settings.upn {
-            UpnRule::CloudUpn => names::usable_upn(claims).map(String::from),
-            UpnRule::Suffix(suffix) => Some(format!("{sam}@{suffix}")),
-        };
-        let company = match &claims.home {
-            Home::Own => None,
-            Home::Tenant(tenant) => Some(tenant.to_string()),
-            Home::Provider(provider) => Some(provider.clone()),
-        };
-        let shown = claims.shown_name();
-        // MS-ADA: rangeUpper of each attribute.
-        let optional = [
-            ("displayName", Some(shown), 256),
-            ("givenName", claims.given_name.clone(), 64),
-            ("sn", claims.family_name.clone(), 64),
-            ("mail", claims.email.clone(), 256),
-            ("company", company, 64),
-        ];
-        let required = [
-            ("objectClass", String::from("user")),
-            ("sAMAccountName", sam.to_owned()),
-            (
-                "userPrincipalName",
-                upn.unwrap_or_else(|| format!("{sam}@{realm}")),
-            ),
-            ("userAccountControl", SHADOW_CONTROL.to_string()),
-            (
-                "description",
-                String::from("Shadow account of an Entra guest, kept by Kerbgate"),
-            ),
-            ("adminDescription", anchor.clone()),
-        ];
-        let mut attributes: Attributes = Vec::new();
-        for (name, value) in required {
-            attributes.push((name.parse()?, vec![value.into_bytes()]));
-        }
-        for (name, value, longest) in optional {
-            if let Some(value) = value.and_then(|value| names::clip(&value, longest)) {
-                attributes.push((name.parse()?, vec![value.into_bytes()]));
-            }
-        }
-        if self.settings.anchor.as_str() != "adminDescription" {
-            attributes.push((self.settings.anchor.clone(), vec![anchor.into_bytes()]));
-        }
-        attributes.push(("unicodePwd".parse()?, vec![random_password()?]));
-        Ok(attributes)
-    }
 }
 
 /// "Already exists" is no failure: what exists is read back and checked.
@@ -321,31 +260,4 @@ pub(super) fn refused(error: ldap::Error) -> Refusal {
         return Refusal::from(error);
     }
     Refusal::fail(Code::ProvisioningFailed, Side::Directory, error.to_string())
-}
-
-/// 116 characters of 672 random bits, with one of each class for the domain's complexity rule, quoted and in
-/// UTF-16 (MS-ADTS 3.1.1.3.1.5). Nobody keeps it.
-fn random_password() -> Result<Vec<u8>, ldap::Error> {
-    let mut bytes = Zeroizing::new([0_u8; 84]);
-    rand::fill(bytes.as_mut_slice()).map_err(|_| ldap::Error::Setup {
-        what: String::from("random password"),
-        reason: String::from("the system gives no random bytes"),
-    })?;
-    let password = Zeroizing::new(format!("\"{}aA1!\"", STANDARD.encode(bytes.as_slice())));
-    Ok(password.encode_utf16().flat_map(u16::to_le_bytes).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords_are_quoted_utf16_and_never_the_same() {
-        let one = random_password().unwrap();
-        assert_eq!(one.len(), (112 + 4 + 2) * 2);
-        assert_eq!(one[..2], [b'"', 0]);
-        assert_eq!(one[one.len() - 2..], [b'"', 0]);
-        assert_ne!(one, random_password().unwrap());
-        assert_eq!(SHADOW_CONTROL, 328_192);
-    }
 }

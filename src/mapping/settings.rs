@@ -119,7 +119,8 @@ impl Settings {
     }
 
     /// Every base to search in, none of them under another.
-    pub(super) fn search_bases(&self) -> Vec<&Dn> {
+    #[must_use]
+    pub fn search_bases(&self) -> Vec<&Dn> {
         let mut bases: Vec<&Dn> = Vec::new();
         let all = self
             .account_bases
@@ -137,10 +138,10 @@ impl Settings {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(in crate::mapping) fn settings() -> Settings {
+    pub(crate) fn settings() -> Settings {
         let dn = |text: &str| text.parse::<Dn>().unwrap();
         Settings {
             realm: "CONTOSO.TEST".parse().unwrap(),

@@ -47,6 +47,7 @@ mod groups_follow_the_token;
 mod grpc_works_signed_in;
 mod guest_opens_intranet_in_browser;
 mod guest_opens_kerberos_app;
+mod guests_are_kept_in_step;
 mod hands;
 mod hostile_names_stay_names;
 mod http_that_could_be_read_in_two_ways_is_refused;

@@ -149,7 +149,10 @@ async fn what_ends_on_another_replica_is_heard_of_here() {
     let shown = browser.request(&world, "GET", &wiki, SCRIPT).await;
     assert_eq!(shown.code(), Code::SignInRequired);
     browser.get(&world, intranet).await.user();
-    other.end_person(user.claims().person).await.unwrap();
+    other
+        .end_person(user.claims().person, EndReason::Administrator)
+        .await
+        .unwrap();
     browser.get(&world, intranet).await.user();
     hear().await;
     let intranet = intranet.parse().unwrap();

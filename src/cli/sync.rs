@@ -1,0 +1,383 @@
+//! `kerbgate sync guests`: what would be done, and doing it.
+//!
+//! Exit codes beside those of every command: 3 = stopped by the brake; 4 = the world is not as the plan says; 5 = not confirmed;
+//! 6 = another run is under way. 1 is also: some steps failed.
+
+use std::io::BufRead as _;
+use std::io::IsTerminal as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Subcommand;
+use rustls::crypto::aws_lc_rs;
+use serde_json::json;
+
+use super::accounts;
+use super::shown::cell;
+use super::shown::json as safe_json;
+use super::shown::shown;
+use crate::assembly;
+use crate::config::Config;
+use crate::ldap::Directory;
+use crate::model::clock::Clock;
+use crate::oidc::Issuer;
+use crate::sync;
+use crate::sync::Look;
+use crate::sync::Outcome;
+use crate::sync::Run;
+use crate::sync::Sync;
+use crate::sync::Tools;
+use crate::sync::Turn;
+use crate::sync::saved::Difference;
+use crate::sync::saved::Saved;
+use crate::sync::step::Act;
+use crate::sync::step::Step;
+
+const STOPPED: u8 = 3;
+const CHANGED: u8 = 4;
+const NOT_CONFIRMED: u8 = 5;
+const BUSY: u8 = 6;
+
+/// What to synchronize.
+#[derive(Debug, Subcommand)]
+pub(super) enum What {
+    /// Guests of the cloud, as accounts in the directory.
+    #[command(subcommand)]
+    Guests(Guests),
+}
+
+/// What to do about guests.
+#[derive(Debug, Subcommand)]
+pub(super) enum Guests {
+    /// Show what would be done, and why. Changes nothing.
+    Plan {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// Keep the plan there, to be approved and applied; the file must not exist yet.
+        #[arg(long, value_name = "FILE")]
+        save: Option<PathBuf>,
+    },
+    /// Do it: as a kept plan says, or as it is found now.
+    Apply {
+        /// A plan kept by `plan --save`.
+        plan: Option<PathBuf>,
+        /// Go past the brake: exactly so many accounts may be disabled and deleted.
+        #[arg(long, value_name = "N")]
+        accept_removals: Option<usize>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        /// Report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl What {
+    /// Whether something is written, and so audited.
+    pub(super) const fn writes(&self) -> bool {
+        match self {
+            Self::Guests(Guests::Plan { .. }) => false,
+            Self::Guests(Guests::Apply { .. }) => true,
+        }
+    }
+}
+
+/// Why there is no answer, and the exit code that says so.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("{}", shown(&.0.to_string()))]
+    Sync(#[from] sync::Error),
+    #[error(transparent)]
+    Accounts(#[from] accounts::Error),
+    #[error(transparent)]
+    Setup(#[from] assembly::Error),
+    #[error("{0}")]
+    Start(String),
+    #[error("not confirmed, nothing was changed{0}")]
+    NotConfirmed(&'static str),
+    #[error("the answer cannot be written: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl Error {
+    /// The exit code.
+    pub(super) const fn code(&self) -> u8 {
+        match self {
+            Self::Sync(sync::Error::Brake { .. }) => STOPPED,
+            Self::Sync(sync::Error::Changed(_) | sync::Error::OtherTenant { .. }) => CHANGED,
+            Self::NotConfirmed(_) => NOT_CONFIRMED,
+            Self::Sync(sync::Error::Busy(_)) => BUSY,
+            Self::Sync(
+                sync::Error::Graph(_)
+                | sync::Error::Directory(_)
+                | sync::Error::Lifecycle(_)
+                | sync::Error::Store(_)
+                | sync::Error::Partial { .. }
+                | sync::Error::BadPlan { .. }
+                | sync::Error::Meanwhile(_)
+                | sync::Error::Setup(_)
+                | sync::Error::Folder(_),
+            )
+            | Self::Accounts(_)
+            | Self::Setup(_)
+            | Self::Start(_)
+            | Self::Output(_) => 1,
+        }
+    }
+}
+
+/// Does what was asked.
+pub(super) async fn run(config: Config, what: What) -> Result<ExitCode, Error> {
+    drop(aws_lc_rs::default_provider().install_default());
+    let room = open(&config).await?;
+    match what {
+        What::Guests(Guests::Plan { json, save }) => plan(&room, json, save).await,
+        What::Guests(Guests::Apply {
+            plan,
+            accept_removals,
+            yes,
+            json,
+        }) => {
+            let asked = Asked {
+                plan,
+                accept_removals,
+                yes,
+                json,
+            };
+            apply(&room, &asked).await
+        }
+    }
+}
+
+async fn open(config: &Config) -> Result<Sync, Error> {
+    let missing = |what: &str| Error::Start(format!("there is no {what} in the configuration"));
+    let settings = assembly::guests_sync_settings(config)?
+        .ok_or_else(|| missing("[directory] or no [mapping] section"))?;
+    let delegator = accounts::delegator(config)?;
+    let ldap = assembly::ldap_settings(config, delegator.as_ref())?
+        .ok_or_else(|| missing("[directory] section"))?;
+    let issuer = Issuer::new(assembly::oidc_settings(config)?, Clock::System)
+        .map_err(|error| Error::Start(error.to_string()))?;
+    let graph = assembly::graph(config, &Arc::new(issuer))?;
+    let tools = Tools {
+        graph: graph.ok_or_else(|| missing("issuer.graph"))?,
+        directory: Directory::new(ldap),
+        store: accounts::store(&config.gateway.state_dir).await?,
+        clock: Clock::System,
+        ends: None,
+    };
+    Ok(Sync::new(settings, tools)?)
+}
+
+async fn plan(room: &Sync, json: bool, save: Option<PathBuf>) -> Result<ExitCode, Error> {
+    let look = room.look().await?;
+    let saved = Saved::of(&look);
+    if let Some(path) = &save {
+        let kept = saved.write(path);
+        kept.map_err(|error| Error::Start(format!("{}: {error}", path.display())))?;
+    }
+    let mut out = std::io::stdout().lock();
+    if json {
+        let text = serde_json::to_string(&saved).map_err(std::io::Error::from)?;
+        writeln!(out, "{}", safe_json(&text))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    write!(out, "{}", table(&look, &saved))?;
+    if let Some(path) = &save {
+        writeln!(out, "kept in {}", path.display())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Asked {
+    plan: Option<PathBuf>,
+    accept_removals: Option<usize>,
+    yes: bool,
+    json: bool,
+}
+
+async fn apply(room: &Sync, asked: &Asked) -> Result<ExitCode, Error> {
+    let approved = asked.plan.as_deref().map(Saved::read).transpose()?;
+    let turn = room.begin().await?;
+    let code = applied(&turn, asked, approved.as_ref()).await;
+    turn.end().await;
+    code
+}
+
+async fn applied(
+    turn: &Turn<'_>,
+    asked: &Asked,
+    approved: Option<&Saved>,
+) -> Result<ExitCode, Error> {
+    let look = match turn.look(approved).await {
+        Err(sync::Error::Changed(differences)) => {
+            tell_differences(&differences)?;
+            return Err(sync::Error::Changed(differences).into());
+        }
+        look => look?,
+    };
+    let saved = Saved::of(&look);
+    if approved.is_none() && !asked.yes && !look.plan.steps.is_empty() {
+        confirm(&table(&look, &saved))?;
+    }
+    let whole = approved.map(|approved| approved.removals);
+    // What is left of an approved plan is covered by the number that covered the whole.
+    let accepted = match asked.accept_removals {
+        Some(number) if whole == Some(number) => Some(saved.removals),
+        given => given,
+    };
+    let run = Run {
+        by: accounts::operator(),
+        plan: approved.map(Saved::id),
+    };
+    let terminal = std::io::stderr().is_terminal();
+    let progress = move |number: usize, of: usize, step: &Step| {
+        if terminal {
+            let line = format!("{number}/{of} {} {}", step.act.as_str(), shown(&step.sam));
+            // Progress is a comfort: a terminal that went away stops nothing.
+            drop(write!(std::io::stderr(), "\r\u{1b}[K{line}"));
+        }
+    };
+    let outcome = turn.apply(&look, accepted, &run, &progress).await;
+    if terminal {
+        drop(write!(std::io::stderr(), "\r\u{1b}[K"));
+    }
+    let outcome = match outcome {
+        Err(sync::Error::Brake { reasons, removals }) => {
+            let hint = format!("to go past it all the same: --accept-removals {removals}\n");
+            std::io::stderr().write_all(hint.as_bytes())?;
+            return Err(sync::Error::Brake { reasons, removals }.into());
+        }
+        outcome => outcome?,
+    };
+    tell(&outcome, &saved, asked.json)?;
+    Ok(if outcome.failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn confirm(table: &str) -> Result<(), Error> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::NotConfirmed(
+            ": nobody can be asked here, say --yes or apply a kept plan",
+        ));
+    }
+    let mut err = std::io::stderr();
+    write!(err, "{table}Do this? [y/N] ")?;
+    err.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Error::NotConfirmed("")),
+    }
+}
+
+fn table(look: &Look, saved: &Saved) -> String {
+    let mut text = String::new();
+    if let Some(step) = &look.cut_off {
+        text.push_str(&format!(
+            "the last run was cut off at: {}\n",
+            shown(&step.to_string())
+        ));
+    }
+    if !saved.steps.is_empty() {
+        text.push_str(&format!(
+            "{:<8}  {:<20}  {:<36}  {:<28}  WHY\n",
+            "DO", "ACCOUNT", "PERSON (OID)", "NAME"
+        ));
+    }
+    for step in &saved.steps {
+        text.push_str(&format!(
+            "{:<8}  {}  {}  {}  {}\n",
+            step.act.as_str(),
+            cell(&step.sam, 20),
+            step.oid,
+            cell(&step.name, 28),
+            step.why.sentence()
+        ));
+        if let Act::Update { changes } = &step.act {
+            for edit in changes {
+                let value = |value: &Option<String>| {
+                    let text = value.as_deref().map(|text| cell(text, 60));
+                    text.map_or_else(
+                        || String::from("nothing"),
+                        |t| format!("{:?}", t.trim_end()),
+                    )
+                };
+                let (name, from, to) =
+                    (edit.attribute.as_str(), value(&edit.from), value(&edit.to));
+                text.push_str(&format!("{:<8}  {name}: {from} -> {to}\n", ""));
+            }
+        }
+    }
+    for left in &saved.left_alone {
+        text.push_str(&format!(
+            "{:<8}  {}  {}  {}\n",
+            "-",
+            cell(&left.sam, 20),
+            left.oid,
+            shown(&left.why)
+        ));
+    }
+    let counts: Vec<String> = saved
+        .counts
+        .iter()
+        .map(|(what, n)| format!("{what} {n}"))
+        .collect();
+    let sum = if counts.is_empty() {
+        String::from("nothing to do")
+    } else {
+        counts.join(", ")
+    };
+    let (left, told) = (saved.left_alone.len(), look.world.cloud.people.len());
+    text.push_str(&format!(
+        "{sum}; left alone {left}; guests in the cloud {told}\n"
+    ));
+    for reason in &saved.brake {
+        text.push_str(&format!("the brake would stop this: {reason}\n"));
+    }
+    text
+}
+
+fn tell_differences(differences: &[Difference]) -> Result<(), Error> {
+    let mut err = std::io::stderr();
+    for difference in differences {
+        let (mark, step) = match difference {
+            Difference::Gone(step) => ("in the plan, not needed now:", step),
+            Difference::New(step) => ("not in the plan, needed now:", step),
+        };
+        writeln!(err, "{mark} {}", shown(&step.to_string()))?;
+    }
+    Ok(())
+}
+
+fn tell(outcome: &Outcome, saved: &Saved, json: bool) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        let failed: Vec<_> = outcome
+            .failed
+            .iter()
+            .map(|(step, why)| json!({"step": step, "why": why}))
+            .collect();
+        let text = json!({"done": outcome.done, "failed": failed, "counts": saved.counts});
+        writeln!(out, "{}", safe_json(&text.to_string()))?;
+        return Ok(());
+    }
+    for (step, why) in &outcome.failed {
+        writeln!(out, "failed: {}: {}", shown(&step.to_string()), shown(why))?;
+    }
+    writeln!(
+        out,
+        "steps taken: {}; failed: {}",
+        outcome.done,
+        outcome.failed.len()
+    )?;
+    Ok(())
+}

@@ -1,0 +1,303 @@
+//! A plan carried out: step by step, each on the disk before and after.
+//!
+//! Each step looks at its account again before it writes, by the checks of `lifecycle`; what is not as it was planned is left to
+//! the next run. A step that the directory refuses is reported, and the others go on; without a directory the run ends.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::BY;
+use super::Ends;
+use super::Error;
+use super::Sync;
+use super::journal::Journal;
+use super::journal::Line;
+use super::step::Act;
+use super::step::Edit;
+use super::step::Step;
+use super::step::Why;
+use crate::ldap;
+use crate::ldap::Entry;
+use crate::ldap::ResultCode;
+use crate::lifecycle;
+use crate::lifecycle::Asked;
+use crate::lifecycle::NewValue;
+use crate::lifecycle::Order;
+use crate::lifecycle::State;
+use crate::mapping::rules;
+use crate::mapping::shadow;
+use crate::mapping::shadow::SHADOW_CONTROL;
+use crate::mapping::shadow::Values;
+use crate::model::names::PersonId;
+use crate::store::records::AccountLink;
+use crate::store::records::EndReason;
+
+/// How a run ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Steps taken.
+    pub done: usize,
+    /// Steps that were not, with the reason.
+    pub failed: Vec<(Step, String)>,
+}
+
+/// Told of each step before it is taken: its number from 1, how many there are.
+pub type Progress<'a> = &'a (dyn Fn(usize, usize, &Step) + Send + std::marker::Sync);
+
+/// How long the second try waits, once a connection broke.
+const BREATH: Duration = Duration::from_secs(1);
+
+/// Who wants a run, and of which approved plan.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Who.
+    pub by: String,
+    /// The approved plan's id.
+    pub plan: Option<String>,
+}
+
+impl Sync {
+    /// Takes the steps. The caller holds the lock.
+    pub(super) async fn carry_out(
+        &self,
+        steps: &[Step],
+        wanted: &Run,
+        progress: Progress<'_>,
+    ) -> Result<Outcome, Error> {
+        let run = Uuid::now_v7();
+        let mut journal = Journal::open(&self.folder)?;
+        let time = || super::time_text(self.tools.clock.unix());
+        journal.write(&Line::Begin {
+            run,
+            time: time(),
+            plan: wanted.plan.clone(),
+            tenant: self.tenant,
+            by: wanted.by.clone(),
+            steps: steps.len(),
+        })?;
+        let mut outcome = Outcome::default();
+        for (number, step) in (1..).zip(steps) {
+            progress(number, steps.len(), step);
+            journal.write(&Line::Before {
+                run,
+                time: time(),
+                number,
+                step: step.clone(),
+            })?;
+            let mut taken = self.take(step).await;
+            if taken.as_ref().is_err_and(is_connection) {
+                tokio::time::sleep(BREATH).await;
+                taken = self.take(step).await.or_else(|error| gone(step, error));
+            }
+            journal.write(&Line::After {
+                run,
+                time: time(),
+                number,
+                outcome: match &taken {
+                    Ok(()) => String::from("done"),
+                    Err(error) => error.to_string(),
+                },
+            })?;
+            match taken {
+                Ok(()) => outcome.done += 1,
+                Err(error) if is_connection(&error) => return Err(error),
+                Err(error) => outcome.failed.push((step.clone(), error.to_string())),
+            }
+        }
+        journal.write(&Line::End {
+            run,
+            time: time(),
+            tenant: self.tenant,
+            done: outcome.done,
+            failed: outcome.failed.len(),
+        })?;
+        Ok(outcome)
+    }
+
+    async fn take(&self, step: &Step) -> Result<(), Error> {
+        let asked = Asked::Anchor(step.oid);
+        let order = Order {
+            by: BY.to_owned(),
+            why: step.why.as_str().to_owned(),
+            via: "sync",
+            ends: EndReason::PersonDisabled,
+        };
+        if let Act::Create { values } = &step.act {
+            return self.create(step, values).await;
+        }
+        let now = self.lifecycle.find(&asked).await?;
+        if now.sam != step.sam {
+            return Err(meanwhile(format!("the account is {} now", now.sam)));
+        }
+        match &step.act {
+            Act::Create { .. } => {}
+            Act::Disable => drop(self.lifecycle.disable(&asked, &order).await?),
+            Act::Restore => {
+                // An administrator may have said otherwise since the plan was made.
+                let ours = now.disabled.as_ref().is_some_and(|mark| mark.by == BY);
+                if now.state == State::Disabled && !ours {
+                    return Err(meanwhile(String::from("somebody else has disabled it")));
+                }
+                drop(self.lifecycle.restore(&asked, &order).await?);
+            }
+            Act::Move { .. } => self.lifecycle.settle(&asked, &order).await?,
+            Act::Update { changes } => {
+                let values = edits(changes)?;
+                self.lifecycle.write_values(&asked, &values, &order).await?;
+            }
+            Act::Delete => {
+                let mark = now.disabled.filter(|mark| mark.by == BY);
+                if mark.is_none() || step.why != Why::RestOver {
+                    return Err(meanwhile(String::from("it does not rest by our word")));
+                }
+                self.lifecycle.delete(&asked, &order).await?;
+            }
+        }
+        if step.act.removes() {
+            self.end_sign_ins(step.oid).await?;
+        }
+        Ok(())
+    }
+
+    /// What `lifecycle` does by itself where this process has no sign-ins in memory.
+    async fn end_sign_ins(&self, oid: Uuid) -> Result<(), Error> {
+        let (Some(Ends(ends)), Some(store)) = (&self.tools.ends, &self.tools.store) else {
+            return Ok(());
+        };
+        let person = PersonId {
+            tid: self.tenant,
+            oid,
+        };
+        ends(person).await;
+        store.forget_account_link(person).await?;
+        Ok(())
+    }
+
+    /// One LDAP add. "Already exists" is no failure if what exists is this person's: a sign-in may have made it meanwhile, or a run
+    /// that was cut off.
+    async fn create(&self, step: &Step, values: &Values) -> Result<(), Error> {
+        let mapping = &self.rules.mapping;
+        let person = PersonId {
+            tid: self.tenant,
+            oid: step.oid,
+        };
+        let Some(ou) = &mapping.guests_ou else {
+            return Err(Error::Setup(String::from(
+                "mapping.guests_ou is not configured",
+            )));
+        };
+        let dn = ou.child("CN", &step.sam);
+        let session = self.tools.directory.session().await?;
+        let attributes = shadow::attributes(mapping, person, &step.sam, values)?;
+        let made = match session.add(&dn, attributes).await {
+            Ok(()) => true,
+            Err(error) if error.code() == Some(ResultCode::EXISTS) => false,
+            Err(error) => return Err(error.into()),
+        };
+        let wanted = [
+            mapping.anchor.as_str(),
+            "objectSid",
+            "objectGUID",
+            "sAMAccountName",
+            "userAccountControl",
+        ];
+        let Some(entry) = session.read(&dn, &wanted).await? else {
+            let why = format!("another object holds the sAMAccountName {}", step.sam);
+            return Err(meanwhile(why));
+        };
+        // SECURITY: an object of that name without the anchor is somebody else's, however it came there.
+        let anchored = entry
+            .texts(mapping.anchor.as_str())
+            .any(|value| rules::is_anchor_of(value, person));
+        let control = entry.number("userAccountControl").unwrap_or_default();
+        if !anchored || control & SHADOW_CONTROL != SHADOW_CONTROL {
+            let why = "has the shadow account's name, but is none of this person";
+            return Err(lifecycle::Error::Refused {
+                dn: dn.to_string(),
+                why: String::from(why),
+            }
+            .into());
+        }
+        if made {
+            tracing::info!(
+                target: "audit",
+                event = "account-made",
+                person = %person,
+                sam = step.sam,
+                dn = %dn,
+                dc = %session.server(),
+                by = BY,
+                via = "sync",
+            );
+        }
+        self.remember(person, &entry, session.server().as_str())
+            .await;
+        Ok(())
+    }
+
+    /// Where the account is, for gateways that ask another controller, until it has replicated.
+    async fn remember(&self, person: PersonId, entry: &Entry, dc: &str) {
+        let (Some(store), Some(sid), Some(guid)) = (
+            &self.tools.store,
+            entry.sid("objectSid"),
+            entry.guid("objectGUID"),
+        ) else {
+            return;
+        };
+        let link = AccountLink {
+            person,
+            sid,
+            guid,
+            dn: entry.dn.to_string(),
+            dc: dc.to_owned(),
+            created: self.tools.clock.unix(),
+        };
+        if let Err(error) = store.save_account_link(&link).await {
+            tracing::warn!(person = %person, %error, "the link to a new account cannot be kept");
+        }
+    }
+}
+
+fn edits(changes: &[Edit]) -> Result<Vec<NewValue>, ldap::Error> {
+    let edit = |edit: &Edit| Ok((edit.attribute.as_str().parse()?, edit.to.clone()));
+    changes.iter().map(edit).collect()
+}
+
+/// At the second try: a delete whose answer was lost may well have happened.
+fn gone(step: &Step, error: Error) -> Result<(), Error> {
+    match (&step.act, error) {
+        (Act::Delete, Error::Lifecycle(lifecycle::Error::NotFound { .. })) => Ok(()),
+        (_, error) => Err(error),
+    }
+}
+
+fn meanwhile(why: String) -> Error {
+    Error::Meanwhile(why)
+}
+
+fn is_connection(error: &Error) -> bool {
+    match error {
+        Error::Directory(error) | Error::Lifecycle(lifecycle::Error::Directory(error)) => {
+            error.is_connection()
+        }
+        Error::Lifecycle(
+            lifecycle::Error::NotFound { .. }
+            | lifecycle::Error::Ambiguous { .. }
+            | lifecycle::Error::Refused { .. }
+            | lifecycle::Error::Setup(_)
+            | lifecycle::Error::Store(_),
+        )
+        | Error::Graph(_)
+        | Error::Store(_)
+        | Error::Partial { .. }
+        | Error::BadPlan { .. }
+        | Error::OtherTenant { .. }
+        | Error::Changed(_)
+        | Error::Brake { .. }
+        | Error::Busy(_)
+        | Error::Meanwhile(_)
+        | Error::Setup(_)
+        | Error::Folder(_) => false,
+    }
+}

@@ -1,0 +1,155 @@
+//! A plan as a file: what somebody has looked at and approved.
+//!
+//! The file's steps are never carried out. A run makes its own plan of the world as it is, and goes on only if that is what was
+//! approved: a file that is old or was tampered with can stop a run, and do nothing else.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::Error;
+use super::Look;
+use super::brake::Reason;
+use super::plan::LeftAlone;
+use super::step::Act;
+use super::step::Step;
+
+const KIND: &str = "kerbgate-guests-plan";
+const VERSION: u32 = 1;
+/// A hundred thousand steps are some 40 MB.
+const LONGEST: u64 = 256 * 1024 * 1024;
+
+/// A plan with everything that it was made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Saved {
+    kind: String,
+    version: u32,
+    /// The program's version.
+    pub kerbgate: String,
+    /// The tenant.
+    pub tenant: Uuid,
+    /// When it was made, RFC 3339.
+    pub made: String,
+    /// A hash of the world it was made of.
+    pub world: String,
+    /// Steps of each kind.
+    pub counts: BTreeMap<String, usize>,
+    /// How many accounts it takes from people: what `--accept-removals` has to say.
+    pub removals: usize,
+    /// Why a run would stop before it.
+    pub brake: Vec<Reason>,
+    /// What is done, in this order.
+    pub steps: Vec<Step>,
+    /// What is left alone, and why.
+    pub left_alone: Vec<LeftAlone>,
+}
+
+/// A step that is in one of two plans only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// Approved, and not needed now.
+    Gone(Step),
+    /// Needed now, and not approved.
+    New(Step),
+}
+
+impl Saved {
+    /// What was seen, to be kept.
+    #[must_use]
+    pub fn of(look: &Look) -> Self {
+        let mut counts = BTreeMap::new();
+        for step in &look.plan.steps {
+            *counts.entry(step.act.as_str().to_owned()).or_insert(0) += 1;
+        }
+        Self {
+            kind: KIND.to_owned(),
+            version: VERSION,
+            kerbgate: env!("CARGO_PKG_VERSION").to_owned(),
+            tenant: look.world.tenant,
+            made: super::time_text(look.world.now),
+            world: look.world.digest(),
+            counts,
+            removals: look.plan.removals(),
+            brake: look.brake.clone(),
+            steps: look.plan.steps.clone(),
+            left_alone: look.plan.left_alone.clone(),
+        }
+    }
+
+    /// Names the plan in the journal.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &text);
+        super::world::hex(hash.as_ref()).chars().take(32).collect()
+    }
+
+    /// Writes it; the file must not be there yet, and nobody else may read it: it names people.
+    ///
+    /// # Errors
+    /// The file exists, or cannot be written.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        file.write_all(&text)?;
+        file.sync_all()
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no plan of this version.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let bad = |why: String| Error::BadPlan {
+            path: path.to_owned(),
+            why,
+        };
+        let file = File::open(path).map_err(|error| bad(error.to_string()))?;
+        let mut text = Vec::new();
+        let length = file.take(LONGEST + 1).read_to_end(&mut text);
+        let length = length.map_err(|error| bad(error.to_string()))?;
+        if u64::try_from(length).unwrap_or(u64::MAX) > LONGEST {
+            return Err(bad(format!("is longer than {LONGEST} bytes")));
+        }
+        let saved: Self = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+        if saved.kind != KIND || saved.version != VERSION {
+            return Err(bad(format!("is no {KIND} of version {VERSION}")));
+        }
+        Ok(saved)
+    }
+
+    /// How `now` differs from what was approved. `begun`: people at whose account a run of this very plan has already been, which
+    /// explains a step that is gone, and one that finishes it.
+    #[must_use]
+    pub fn differences(&self, now: &[Step], begun: &BTreeSet<Uuid>) -> Vec<Difference> {
+        let gone = self
+            .steps
+            .iter()
+            .filter(|step| !now.contains(step) && !begun.contains(&step.oid))
+            .cloned()
+            .map(Difference::Gone);
+        let finishes =
+            |step: &Step| begun.contains(&step.oid) && matches!(step.act, Act::Move { .. });
+        let new = now
+            .iter()
+            .filter(|step| !self.steps.contains(step) && !finishes(step))
+            .cloned()
+            .map(Difference::New);
+        gone.chain(new).collect()
+    }
+}
