@@ -291,7 +291,6 @@ pub fn acme_settings(config: &Config, files: &Certificates) -> Option<acme::Sett
     let section = config.acme.as_ref()?;
     let mut hosts = section.hosts.clone();
     if hosts.is_empty() {
-        // RFC 8555 8.3, RFC 8737 3: neither challenge can prove a wildcard.
         // RFC 8555 8.3, RFC 8737 3: neither challenge can prove a wildcard, and none is among these.
         let wanted = |host: &&HostName| !files.covers(host.as_str());
         hosts = config.published_hosts().filter(wanted).cloned().collect();

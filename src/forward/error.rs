@@ -104,7 +104,7 @@ pub enum Error {
     /// A protocol switch.
     #[error("a switch to protocol \"{0}\" is not forwarded")]
     Upgrade(String),
-    /// TRACE or CONNECT.
+    /// TRACE or CONNECT, in any spelling.
     #[error("method {0} is never forwarded")]
     Method(http::Method),
     /// Every server has its most requests, and as many wait as may.

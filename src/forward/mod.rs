@@ -487,7 +487,7 @@ impl Forwarder {
 impl<'a> Draft<'a> {
     fn new(exchange: &Exchange<'a>, head: http::request::Parts) -> Result<Self, Error> {
         let application = exchange.application;
-        if head.method == Method::CONNECT || head.method == Method::TRACE {
+        if is_refused(&head.method) {
             return Err(Error::Method(head.method));
         }
         let wish = head.extensions.get::<Wish>().cloned();
@@ -774,6 +774,16 @@ fn backend_target(base: &str, rest: &str, query: Option<&str>) -> String {
         target.push_str(query);
     }
     target
+}
+
+/// TRACE shows a request's credentials to whoever reads the answer, CONNECT leads past every room.
+///
+/// RFC 9110 9.1: methods differ by case, but not every server goes by that. TRACK is what IIS called TRACE.
+fn is_refused(method: &Method) -> bool {
+    let method = method.as_str();
+    ["TRACE", "CONNECT", "TRACK"]
+        .iter()
+        .any(|refused| method.eq_ignore_ascii_case(refused))
 }
 
 #[cfg(test)]

@@ -263,33 +263,6 @@ impl Mapping {
         }
     }
 
-    /// Whether the directory would let the gateway make users in the guests' OU (a "dry create").
-    ///
-    /// # Errors
-    /// The directory does not answer, or the OU does not exist.
-    pub async fn may_make_accounts(&self) -> Result<bool, Stop> {
-        let Some((needs, ou)) = self
-            .needs
-            .as_ref()
-            .and_then(|n| Some((n, n.settings.guests_ou.as_ref()?)))
-        else {
-            return Ok(false);
-        };
-        let session = needs.directory.session().await.map_err(Refusal::from)?;
-        let entry = session
-            .read(ou, &["allowedChildClassesEffective"])
-            .await
-            .map_err(Refusal::from)?;
-        let entry = entry.ok_or_else(|| {
-            Stop::fail(
-                Code::DirectoryRefused,
-                Side::Directory,
-                format!("guests_ou {ou} does not exist"),
-            )
-        })?;
-        Ok(entry.has("allowedChildClassesEffective", "user"))
-    }
-
     /// Whether the schema knows the anchor attribute.
     ///
     /// # Errors

@@ -164,7 +164,7 @@ codes! {
     PathUnknown "path-unknown" NOT_FOUND, "the host is published, but not this path";
     ResourceElsewhere "resource-elsewhere" BAD_GATEWAY, "`Destination` or `If` names a resource that is not at the same address of the same application: COPY and MOVE lead nowhere else (RFC 4918 9.8.5)";
     HostMismatch "host-mismatch" MISDIRECTED_REQUEST, "`:authority` and `Host` disagree, or name no host (two programs would read two hosts); or the connection was made for a host with another certificate";
-    MethodRefused "method-refused" METHOD_NOT_ALLOWED, "TRACE and CONNECT are never forwarded";
+    MethodRefused "method-refused" METHOD_NOT_ALLOWED, "TRACE (TRACK) and CONNECT are never forwarded";
     UpgradeRefused "upgrade-refused" NOT_IMPLEMENTED, "the application does not allow protocol upgrades";
     BodyTooLarge "body-too-large" PAYLOAD_TOO_LARGE, "the request body is above the application's `max_body`";
     HeaderTooLarge "header-too-large" REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's headers are above the listener's limit";

@@ -277,6 +277,8 @@ fn trailers() -> Response {
         ("x-checksum", "42"),
         ("set-cookie", "evil=1"),
         ("x-remote-user", "evil"),
+        ("kerbgate-reason", "evil"),
+        ("content-length", "4711"),
     ] {
         trailers.insert(
             HeaderName::from_static(name),
@@ -290,7 +292,10 @@ fn trailers() -> Response {
         Ok(http_body::Frame::trailers(trailers)),
     ];
     let body = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
-    let headers = [("trailer", "x-checksum, set-cookie, x-remote-user")];
+    let headers = [(
+        "trailer",
+        "x-checksum, set-cookie, x-remote-user, kerbgate-reason",
+    )];
     (headers, Body::new(body)).into_response()
 }
 

@@ -20,6 +20,8 @@ use crate::walk::counted;
 use crate::walk::guest;
 use crate::walk::order;
 use crate::walk::world;
+use crate::who_comes_from_where_is_known::Place;
+use crate::who_comes_from_where_is_known::STRANGER;
 
 const OTHER_TENANT: &str = "bbbbbbbb-0000-4000-8000-00000000000b";
 
@@ -31,7 +33,7 @@ async fn stage() -> (Stage, Backend) {
     (stage, backend)
 }
 
-async fn minted(entra: &Entra, login: &str, kind: &str, mut difference: Value) -> String {
+pub async fn minted(entra: &Entra, login: &str, kind: &str, mut difference: Value) -> String {
     difference["base"] = json!({"login": login, "kind": kind});
     let made = order(entra, "/mint", difference).await;
     made["token"].as_str().unwrap().to_owned()
@@ -264,4 +266,43 @@ async fn tokens_without_an_audience_are_a_mistake_in_the_configuration() {
     let status = process.ended(std::time::Duration::from_secs(30)).await;
     assert_eq!(status.code(), Some(64));
     assert!(process.log().contains("audiences"), "{}", process.log());
+}
+
+/// Checking a signature costs more than sending one: who shows many that do not hold is no longer listened to.
+#[tokio::test]
+async fn who_shows_too_many_bad_tokens_waits() {
+    let bearer = "[bearer]\naudiences = [\"api://kerbgate\"]\n";
+    let boot = "\n[rates]\nbad_tokens_per_address = \"3/h\"\n";
+    let place = Place::new("", boot, bearer).await;
+    let (login, _) = guest(&place.entra, "api-flood").await;
+    let good = minted(&place.entra, &login, "access-v2", json!({})).await;
+    let ask = async |source: &str, token: &str| {
+        let port = place.gateway.port;
+        let request = format!(
+            "GET /v1 HTTP/1.1\r\nHost: wiki.localhost:{port}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        );
+        place.ask(source, b"", &request).await
+    };
+    // Good ones do not count.
+    for _ in 0..5 {
+        assert_eq!(ask(STRANGER, &good).await.status, 200);
+    }
+    let before = place.backend.count();
+    let (signed, _) = good.rsplit_once('.').unwrap();
+    for bad in ["a.b.c", &format!("{signed}.AAAA"), "a"] {
+        assert_eq!(ask(STRANGER, bad).await.status, 401, "{bad}");
+    }
+    for token in ["a.b.c", &good] {
+        let reply = ask(STRANGER, token).await;
+        assert_eq!(reply.status, 429, "{reply:?}");
+        assert_eq!(reply.header("kerbgate-reason"), Some("too-many-requests"));
+        let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+        // One is earned back in 1200 s, of which a few may have gone by.
+        assert!((1100..=1200).contains(&wait), "{wait}");
+    }
+    assert_eq!(place.backend.count(), before);
+    // Neither people with a session nor anybody elsewhere is concerned.
+    let session = place.ask(STRANGER, b"", &place.request("/", "")).await;
+    assert_eq!(session.status, 200);
+    assert_eq!(ask("127.0.0.1", &good).await.status, 200);
 }

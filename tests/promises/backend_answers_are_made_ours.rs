@@ -269,6 +269,67 @@ async fn a_backend_that_is_silent_or_gone() {
     assert_eq!(answer.status, 200);
 }
 
+/// `total` counts from the request's first byte to the answer's last one, however lively the two sides are.
+#[tokio::test]
+async fn an_exchange_ends_after_its_total_time() {
+    let stage = Stage::new().await;
+    stage.append("apps/wiki.toml", "[limits]\ntotal = \"1500ms\"\n");
+    let mut scene = Scene::new(stage).await;
+    let answer = once(&mut scene, "wiki", "/slow?ms=100").await;
+    assert_eq!(answer.status, 200, "slow is not too slow");
+    let answer = once(&mut scene, "wiki", "/slow?ms=60000").await;
+    is_our_page(&answer, 504, "total-timeout", &scene.gateway);
+    is_json_for_scripts(&scene, "wiki", "/slow?ms=60000", 504, "total-timeout").await;
+    for speaks in [Speaks::Http1, Speaks::Http2] {
+        let mut guest = Visitor::new(&scene.stage.lab.facts.ca, speaks);
+        guest.cookies = scene.guest.cookies.clone();
+        // An answer that never ends, with something every 50 ms: no other limit concerns it.
+        let path = "/sse?events=1000000&ms=50";
+        let url = scene.gateway.url("wiki", path).parse().unwrap();
+        let start = Instant::now();
+        let mut answer = guest.request(Method::GET, &url).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let mut came = 0;
+        let ended = loop {
+            match answer.chunk().await {
+                Ok(Some(_)) => came += 1,
+                Ok(None) => break "as if it were complete",
+                Err(_) => break "cut",
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "{came} events");
+        };
+        assert_eq!(ended, "cut", "{speaks:?} after {came} events");
+        assert!(came > 5, "{speaks:?}: {came} events");
+    }
+    // An upload that trickles in for ever: too fast for `min_rate`, and never done.
+    let (host, cookie) = (scene.host("wiki"), scene.cookie("wiki"));
+    let head = format!(
+        "POST /echo HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nContent-Length: 1000000000\r\n\r\n"
+    );
+    let wire = crate::wire::connect(&scene.stage, "wiki", b"http/1.1").await;
+    let (mut reader, mut writer) = tokio::io::split(wire);
+    writer.write_all(head.as_bytes()).await.unwrap();
+    let uploading = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        while writer.write_all(&[b'x'; 1000]).await.is_ok() && writer.flush().await.is_ok() {
+            tick.tick().await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut said = Vec::new();
+    tokio::select! {
+        () = uploading => {}
+        ended = tokio::time::timeout(Duration::from_secs(20), reader.read_to_end(&mut said)) => {
+            assert!(ended.is_ok(), "the upload goes on");
+        }
+    }
+    let replies = crate::wire::replies(&said);
+    assert_eq!(replies[0].status, 504, "{replies:?}");
+    // An application without the setting has no such end: its neighbor is as patient as before.
+    let answer = once(&mut scene, "intranet", "/slow?ms=2500").await;
+    assert_eq!(answer.body, "first\nsecond\n");
+}
+
 #[tokio::test]
 async fn a_backend_whose_certificate_is_not_trusted() {
     for trusted in [false, true] {

@@ -2,6 +2,8 @@
 //! nobody at work notices either.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
@@ -12,6 +14,7 @@ use serde_json::Value;
 
 use crate::alone::replace;
 use crate::lab::Gateway;
+use crate::lab::PrivateLab;
 use crate::lab::Stage;
 use crate::lab::eventually;
 use crate::visitor::Speaks;
@@ -365,4 +368,110 @@ async fn what_is_no_longer_used_is_given_back() {
     last.0 = spent(pid).0;
     assert!(last.1 < first.1 + 8 * 1024, "{first:?} then {last:?}");
     eprintln!("after 20 changes {first:?}, after 60 {last:?}");
+}
+
+#[tokio::test]
+async fn applications_are_closed_and_opened_again() {
+    let mut scene = Scene::new(Stage::new().await).await;
+    let crowd = Crowd::at_work(&scene, &["intranet", "timesheet"]);
+    let mut now = generation(&scene.gateway).await;
+    let wiki = fs::read_to_string(scene.stage.path("apps/wiki.toml")).unwrap();
+    let closed = format!("{wiki}\n[maintenance]\nmessage = \"Back at six.\"\n");
+    let url = scene.gateway.url("wiki", "/echo").parse().unwrap();
+    for round in 0..3 {
+        replace(&scene.stage.path("apps/wiki.toml"), closed.as_bytes());
+        now = next(&scene.gateway, now).await;
+        let before = scene.wiki.requests().await;
+        let answer = scene.guest.once(Method::GET, &url, None).await.unwrap();
+        assert_eq!(answer.status, 503, "{round}: {}", answer.body);
+        assert_eq!(answer.header("kerbgate-reason"), "maintenance");
+        assert!(answer.body.contains("Back at six."), "{}", answer.body);
+        assert_eq!(scene.wiki.requests().await, before);
+        replace(&scene.stage.path("apps/wiki.toml"), wiki.as_bytes());
+        now = next(&scene.gateway, now).await;
+        // The session is the same as before.
+        let answer = scene.guest.once(Method::GET, &url, None).await.unwrap();
+        assert_eq!(answer.status, 200, "{round}: {}", answer.body);
+        assert_eq!(answer.remote_user(), scene.sam);
+    }
+    crowd.go_home().await;
+    // All of them, by the gateway's own file.
+    let boot = fs::read_to_string(scene.stage.path("kerbgate.toml")).unwrap();
+    let all = format!("{boot}\n[maintenance]\n");
+    for (text, status) in [(&all, 503), (&boot, 200)] {
+        replace(&scene.stage.path("kerbgate.toml"), text.as_bytes());
+        now = next(&scene.gateway, now).await;
+        for app in ["wiki", "intranet", "timesheet"] {
+            let url = scene.gateway.url(app, "/echo").parse().unwrap();
+            let answer = scene.guest.once(Method::GET, &url, None).await.unwrap();
+            assert_eq!(answer.status, status, "{app}: {}", answer.body);
+        }
+    }
+}
+
+/// The account's password changes in the directory, then its keytab on disk; people work all the time, and
+/// new ones come.
+#[tokio::test]
+async fn a_new_keytab_costs_nobody_a_request() {
+    let lab: &'static PrivateLab = Box::leak(Box::new(PrivateLab::start().await));
+    let stage = Stage::in_lab(&lab.lab);
+    let theirs = stage.lab.facts.keytabs.gateway.clone();
+    let keytab = stage.path("gateway.keytab");
+    replace(&keytab, &fs::read(&theirs).unwrap());
+    stage.replace(
+        "kerbgate.toml",
+        &theirs.display().to_string(),
+        "gateway.keytab",
+    );
+    let scene = Scene::new(stage).await;
+    let crowd = Crowd::at_work(&scene, &["wiki", "intranet", "timesheet"]);
+    let newcomers = async |when: &str| {
+        for number in 0..3 {
+            let name = format!("keytab-{when}-{number}");
+            let (login, _) = scene.entra.new_guest(&name, &["Intranet.User"]).await;
+            let mut person = Visitor::new(&scene.stage.lab.facts.ca, Speaks::Http2);
+            let url = scene.gateway.url("intranet", "/echo");
+            let page = person.open_as(&login, &url).await.unwrap();
+            assert_eq!(page.status, 200, "{when}: {}", page.body);
+        }
+    };
+    newcomers("before").await;
+    let fresh = scene.stage.path("fresh.keytab");
+    new_password(&theirs, &fresh);
+    newcomers("between").await;
+    replace(&keytab, &fs::read(&fresh).unwrap());
+    newcomers("at").await;
+    eventually("a ticket is fetched with the new key", async || {
+        let log = scene.gateway.log();
+        let after = log.split("the keytab file changed").nth(1);
+        after.is_some_and(|after| after.contains("ticket of the gateway fetched"))
+    })
+    .await;
+    newcomers("after").await;
+    crowd.go_home().await;
+}
+
+/// Gives `svc-gateway` another password in the domain that wrote `old`, and its keytab to `to`.
+fn new_password(old: &Path, to: &Path) {
+    let domain = old.ancestors().nth(2).unwrap().join("tree/etc/smb.conf");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new("samba-tool");
+        let done = command.args(arguments).arg("-s").arg(&domain).output();
+        let done = done.unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{arguments:?}: {said}");
+    };
+    run(&[
+        "user",
+        "setpassword",
+        "svc-gateway",
+        "--newpassword=An.Other.Pass.2027",
+    ]);
+    run(&[
+        "domain",
+        "exportkeytab",
+        &to.display().to_string(),
+        "--principal=svc-gateway",
+        "--only-current-keys",
+    ]);
 }

@@ -256,6 +256,7 @@ impl Stage {
             process,
             url: format!("https://entra.localhost:{}", self.entra_port),
             port: self.entra_port,
+            ca: facts.ca.clone(),
         }
     }
 
@@ -306,12 +307,13 @@ pub struct Entra {
     pub process: Running,
     pub url: String,
     pub port: u16,
+    ca: PathBuf,
 }
 
 impl Entra {
     /// One call of the emulator's control API (`tests/lab/entra/control.rs` has the table).
     pub async fn control(&self, method: http::Method, path: &str, body: Value) -> Value {
-        let ca = fs::read(&SHARED.get().expect("a lab is up").facts.ca).unwrap();
+        let ca = fs::read(&self.ca).unwrap();
         let ca = reqwest::Certificate::from_pem(&ca).unwrap();
         let client = reqwest::Client::builder()
             .tls_certs_only([ca])
@@ -370,6 +372,15 @@ impl Gateway {
 
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// The largest resident set that it ever had, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.process.pid());
+        let status = fs::read_to_string(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let digits = line.unwrap().trim().trim_end_matches(" kB");
+        digits.parse().unwrap()
     }
 }
 

@@ -156,17 +156,7 @@ async fn an_http2_client_that_takes_nothing_is_cut() {
 #[tokio::test]
 async fn floods_of_pings_and_settings_take_no_memory() {
     let place = Place::new("write = \"1s\"\n", "", "").await;
-    let resident = || {
-        let status = format!("/proc/{}/status", place.gateway.process.pid());
-        let status = std::fs::read_to_string(status).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .unwrap();
-        let digits = line.trim().trim_end_matches(" kB");
-        digits.parse::<u64>().unwrap()
-    };
-    let before = resident();
+    let before = place.gateway.peak_memory();
     for (kind, payload) in [(PING, &[7; 8][..]), (SETTINGS, &[])] {
         let wire = crate::wire::connect(&place.stage, "wiki", b"h2").await;
         let (_unread, mut writer) = tokio::io::split(wire);
@@ -188,6 +178,101 @@ async fn floods_of_pings_and_settings_take_no_memory() {
             () = async { flood.await; std::future::pending().await } => {}
         }
     }
-    let grown = resident().saturating_sub(before);
+    let grown = place.gateway.peak_memory().saturating_sub(before);
     assert!(grown < 32 << 10, "{grown} KiB more");
+}
+
+#[tokio::test]
+async fn one_address_has_only_so_many_connections() {
+    let place = Place::new("max_connections_per_address = 3\n", "", "").await;
+    let port = place.gateway.port;
+    let keep = format!("GET /kept HTTP/1.1\r\nHost: wiki.localhost:{port}\r\n\r\n");
+    let open = async |source: &str, before: &str| {
+        let mut wire = from(&place.stage, source, before.as_bytes()).await?;
+        wire.write_all(keep.as_bytes()).await?;
+        let mut said = [0; 12];
+        wire.read_exact(&mut said).await?;
+        assert_eq!(&said, b"HTTP/1.1 401");
+        std::io::Result::Ok(wire)
+    };
+    // Whoever comes through a proxy counts as who it is: an IPv6 site (RFC 6177) as one, the proxy not at all.
+    let site = |host: &str| format!("PROXY TCP6 2001:db8:0:7::{host} ::1 1 443\r\n");
+    for (source, words) in [
+        (STRANGER, ["", "", "", ""].map(String::from)),
+        ("127.0.0.2", ["1", "2", "3", "4"].map(site)),
+    ] {
+        let mut held = Vec::new();
+        for word in &words[..3] {
+            held.push(open(source, word).await.unwrap());
+        }
+        let refused = open(source, &words[3]).await;
+        assert!(refused.is_err(), "{source}: a fourth connection");
+        // The one that was refused took no place, and others have theirs.
+        let neighbor = "PROXY TCP6 2001:db8:0:8::1 ::1 1 443\r\n";
+        drop(open("127.0.0.2", neighbor).await.unwrap());
+        drop(open("127.0.0.5", "").await.unwrap());
+        held.pop();
+        eventually("the place is free again", async || {
+            open(source, &words[3]).await.is_ok()
+        })
+        .await;
+    }
+    let log = place.gateway.log();
+    let mut lines = log.lines();
+    assert!(
+        lines.any(|line| line.contains("too-many-connections") && line.contains(STRANGER)),
+        "{log}"
+    );
+}
+
+/// Over HTTP/1.1 a client that takes nothing shows in the socket alone.
+#[tokio::test]
+async fn an_http1_client_that_takes_nothing_or_drips_is_cut() {
+    let stage = crate::lab::Stage::new().await;
+    stage.replace(
+        "kerbgate.toml",
+        "[listener]\n",
+        "[listener]\nwrite = \"1s\"\n",
+    );
+    let scene = crate::wire::Scene::new(stage).await;
+    let (host, cookie) = (scene.host("wiki"), scene.cookie("wiki"));
+    let request = format!("GET /flood?mib=64 HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n\r\n");
+    for drips in [false, true] {
+        let mut wire = crate::wire::connect(&scene.stage, "wiki", b"http/1.1").await;
+        wire.write_all(request.as_bytes()).await.unwrap();
+        let cut = async || {
+            let log = scene.gateway.log();
+            let ours = log
+                .lines()
+                .filter(|line| line.contains("\"path\":\"/flood\""));
+            ours.count() > usize::from(drips)
+        };
+        let mut taken = 0;
+        let dripping = async {
+            if !drips {
+                std::future::pending::<()>().await;
+            }
+            let mut tick = tokio::time::interval(Duration::from_millis(100));
+            let mut some = [0; 16];
+            loop {
+                tick.tick().await;
+                match wire.read(&mut some).await {
+                    Ok(length @ 1..) => taken += length,
+                    Ok(0) | Err(_) => std::future::pending().await,
+                }
+            }
+        };
+        tokio::select! {
+            () = eventually("the exchange is over", cut) => {}
+            () = dripping => {}
+        }
+        scene.control().await;
+        // What was on its way may still be read; it is not the whole.
+        let rest = to_the_end(&mut wire).await;
+        assert!(
+            taken + rest.len() < 60 << 20,
+            "{drips}: {} bytes",
+            rest.len()
+        );
+    }
 }

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use http::Method;
+use http_body_util::BodyExt as _;
+use http_body_util::Empty;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::lab::Stage;
+use crate::sockets::http2;
 use crate::visitor::Speaks;
 use crate::visitor::Visitor;
 use crate::wire::Scene;
@@ -119,4 +122,19 @@ async fn trailers_go_both_ways_without_forged_ones() {
     let came = String::from_utf8_lossy(&came).to_ascii_lowercase();
     assert!(came.contains("\r\n0\r\nx-checksum: 42\r\n"), "{came}");
     assert!(!came.contains("evil"), "{came}");
+
+    // Over HTTP/2 nothing has to be declared to the client: what may not trail is taken out all the same.
+    let request = http::Request::get(format!("https://{host}/trailers"))
+        .header("cookie", cookie)
+        .header("te", "trailers")
+        .body(Empty::new())
+        .unwrap();
+    let mut sender = http2(&scene.stage, "wiki").await;
+    let answer = sender.send_request(request).await.unwrap();
+    let came = answer.into_body().collect().await.unwrap();
+    let trailers = came.trailers().unwrap();
+    assert_eq!(trailers["x-checksum"], "42");
+    for forged in ["set-cookie", "kerbgate-reason", "content-length"] {
+        assert!(!trailers.contains_key(forged), "{trailers:?}");
+    }
 }

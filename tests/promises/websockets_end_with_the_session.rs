@@ -118,6 +118,18 @@ async fn a_disabled_person_loses_what_is_open_without_any_further_request() {
 }
 
 #[tokio::test]
+async fn a_role_taken_away_ends_them_where_it_was_needed() {
+    let scene = with_session("recheck = \"1s\"").await;
+    let (sockets, streams) = (sockets(&scene).await, events(&scene).await);
+    let person = format!("/people/{}", scene.login);
+    scene
+        .entra
+        .control(Method::POST, &person, json!({"roles": ["Intranet.User"]}))
+        .await;
+    all_end(&scene, sockets, streams, "not-allowed").await;
+}
+
+#[tokio::test]
 async fn a_session_that_runs_out_ends_them_whatever_flows() {
     let scene = with_session("idle = \"8s\"\nabsolute = \"8s\"").await;
     let (mut sockets, streams) = (sockets(&scene).await, events(&scene).await);

@@ -2,12 +2,15 @@
 
 use bytes::Bytes;
 use serde_json::Value;
+use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
 
+use crate::api_clients_bring_tokens::minted;
+use crate::lab::Running;
 use crate::lab::Stage;
 use crate::lab::eventually;
 use crate::sockets::Headers;
@@ -296,4 +299,208 @@ async fn an_application_may_go_without() {
         assert_eq!(answer.headers()["kerbgate-reason"], "upgrade-refused");
     }
     assert_eq!(scene.wiki.requests().await, before);
+}
+
+/// Programs bring a token and no cookie; their socket is the token's person's, for as long as the token counts.
+#[tokio::test]
+async fn a_program_opens_one_with_its_token() {
+    let stage = Stage::new().await;
+    let bearer = "\n[bearer]\naudiences = [\"api://kerbgate\"]\n";
+    stage.append("apps/wiki.toml", bearer);
+    let scene = Scene::new(stage).await;
+    let token = async |difference: Value| {
+        let token = minted(&scene.entra, &scene.login, "access-v2", difference).await;
+        format!("Bearer {token}")
+    };
+    let good = token(json!({})).await;
+    let cookie = scene.cookie("wiki");
+    let foreign = ("origin", "https://evil.example");
+    for speaks in BOTH {
+        // No cookie, so no page of another site can have sent it: an Origin means nothing.
+        for headers in [
+            &[("authorization", good.as_str())][..],
+            &[("authorization", good.as_str()), foreign],
+        ] {
+            let opened = handshake(&scene.stage, "wiki", speaks, "/ws", headers).await;
+            let mut socket = opened.unwrap_or_else(|answer| panic!("{speaks:?}: {answer:?}"));
+            let seen: Value = serde_json::from_str(&socket.ask("headers").await).unwrap();
+            assert_eq!(seen["x-remote-user"], json!([scene.sam]), "{seen}");
+            assert!(seen["authorization"].is_null(), "{seen}");
+            assert!(socket.answer.headers().get("set-cookie").is_none());
+        }
+        let before = scene.wiki.requests().await;
+        let past = token(json!({"claims": {"exp": 1_700_000_000}})).await;
+        let elsewhere = token(json!({"claims": {"aud": "api://another"}})).await;
+        for (bad, why) in [
+            (past.as_str(), "token-expired"),
+            (elsewhere.as_str(), "token-audience-wrong"),
+            ("Bearer a.b.c", "token-malformed"),
+        ] {
+            // The session beside it does not help: the token decides alone.
+            let headers = [("authorization", bad), ("cookie", cookie.as_str())];
+            let answer = handshake(&scene.stage, "wiki", speaks, "/ws", &headers).await;
+            let Err(answer) = answer else {
+                panic!("{speaks:?} {why}: opened")
+            };
+            assert_eq!(answer.status(), 401, "{why}");
+            assert_eq!(answer.headers()["kerbgate-reason"], why);
+        }
+        assert_eq!(scene.wiki.requests().await, before);
+    }
+    // It ends with the token, whatever is said on it.
+    let soon = kerbgate::model::clock::Clock::System.unix() + 4;
+    let short = token(json!({"claims": {"exp": soon}})).await;
+    for speaks in BOTH {
+        let headers = [("authorization", short.as_str())];
+        let opened = handshake(&scene.stage, "wiki", speaks, "/ws", &headers).await;
+        let mut socket = opened.unwrap_or_else(|answer| panic!("{speaks:?}: {answer:?}"));
+        assert_eq!(socket.ask("in").await, "in");
+        assert_eq!(socket.closed().await.0, 1008, "{speaks:?}");
+    }
+}
+
+/// The intranet's sockets, behind an Apache that wants a ticket for each handshake and tells the socket's server who it is.
+struct Guarded {
+    _process: Running,
+    folder: tempfile::TempDir,
+}
+
+impl Guarded {
+    async fn publish(stage: &Stage, send: &str) -> Self {
+        let facts = &stage.lab.facts;
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let keytab = root.join("keytab");
+        std::fs::copy(&facts.keytabs.intranet, &keytab).unwrap();
+        // The workers are www-data.
+        for path in [root, keytab.as_path()] {
+            std::os::unix::fs::chown(path, Some(33), Some(33)).unwrap();
+        }
+        let free = std::net::TcpListener::bind((facts.address, 0)).unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let modules: String = [
+            "mpm_event",
+            "authn_core",
+            "authz_core",
+            "authz_user",
+            "auth_gssapi",
+            "headers",
+            "proxy",
+            "proxy_http",
+        ]
+        .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
+        .concat();
+        let config = format!(
+            r#"ServerRoot "{root}"
+ServerName intranet.contoso.test
+PidFile "{root}/pid"
+ErrorLog "{root}/error"
+{modules}User www-data
+Group www-data
+LimitRequestFieldSize 65536
+LogFormat "%>s %u %U" short
+CustomLog "{root}/access" short
+Listen {address}
+<Location "/">
+    AuthType GSSAPI
+    AuthName "intranet"
+    GssapiCredStore keytab:{keytab}
+    GssapiAllowedMech krb5
+    Require valid-user
+    RequestHeader set X-Remote-User "expr=%{{REMOTE_USER}}"
+</Location>
+ProxyPass "/ws" "http://{wiki}/ws" upgrade=websocket
+ProxyPass "/" "http://{wiki}/"
+"#,
+            root = root.display(),
+            keytab = keytab.display(),
+            wiki = facts.backends.wiki,
+        );
+        std::fs::write(root.join("apache.conf"), config).unwrap();
+        let mut command = std::process::Command::new("/usr/sbin/apache2");
+        command
+            .env("KRB5_CONFIG", &facts.krb5_conf)
+            .env("KRB5RCACHEDIR", root)
+            .arg("-DFOREGROUND")
+            .arg("-f")
+            .arg(root.join("apache.conf"));
+        let process = Running::start("apache", &command, root.join("output"));
+        eventually("apache listens", async || {
+            tokio::net::TcpStream::connect(address).await.is_ok()
+        })
+        .await;
+        let lab = format!("intranet.contoso.test:{}/", facts.backends.intranet.port());
+        let own = format!("intranet.contoso.test:{}/", address.port());
+        stage.replace("apps/intranet.toml", &lab, &own);
+        stage.append("apps/intranet.toml", &format!("send = \"{send}\"\n"));
+        Self {
+            _process: process,
+            folder,
+        }
+    }
+
+    /// Who asked for what, and how it was answered; a socket's line comes when it is over.
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("access")).unwrap_or_default()
+    }
+}
+
+#[tokio::test]
+async fn a_backend_with_windows_authentication_knows_who_it_is() {
+    for send in ["each-request", "on-challenge"] {
+        let stage = Stage::new().await;
+        let guarded = Guarded::publish(&stage, send).await;
+        let scene = Scene::new(stage).await;
+        let origin = format!("https://{}", scene.host("intranet"));
+        let cookie = scene.cookie("intranet");
+        let (origin, cookie) = (("origin", origin.as_str()), ("cookie", cookie.as_str()));
+        let account = format!("{}@CONTOSO.TEST", scene.sam);
+        let before = guarded.log();
+        for speaks in BOTH {
+            let refused: [(Headers<'_>, u16); 6] = [
+                (&[origin], 401),
+                (&[cookie], 403),
+                (&[cookie, ("origin", "null")], 403),
+                (&[cookie, ("origin", "https://evil.example")], 403),
+                (&[cookie, origin, origin], 403),
+                (&[origin, ("authorization", "Negotiate YII=")], 401),
+            ];
+            for (headers, status) in refused {
+                let answer = handshake(&scene.stage, "intranet", speaks, "/ws", headers).await;
+                let Err(answer) = answer else {
+                    panic!("{speaks:?} {headers:?}: opened")
+                };
+                assert_eq!(answer.status(), status, "{speaks:?} {headers:?}");
+                // Nobody is asked for a ticket.
+                let asked = answer.headers().get("www-authenticate");
+                assert!(asked.is_none_or(|way| *way != "Negotiate"), "{answer:?}");
+            }
+        }
+        assert_eq!(guarded.log(), before, "something reached the backend");
+        for speaks in BOTH {
+            let headers = [origin, cookie, ("authorization", "Negotiate YII=")];
+            let mut sockets = Vec::new();
+            for _ in 0..3 {
+                let opened = handshake(&scene.stage, "intranet", speaks, "/ws", &headers).await;
+                sockets
+                    .push(opened.unwrap_or_else(|answer| panic!("{send} {speaks:?}: {answer:?}")));
+            }
+            for socket in &mut sockets {
+                let answer = socket.answer.headers();
+                assert!(answer.get("www-authenticate").is_none(), "{answer:?}");
+                let seen: Value = serde_json::from_str(&socket.ask("headers").await).unwrap();
+                assert_eq!(seen["x-remote-user"], json!([account]), "{send}: {seen}");
+                let large = "y".repeat(100_000);
+                assert!(socket.ask(&large).await == large);
+                socket.send(Message::Close(None)).await;
+                assert!(matches!(socket.next().await, Some(Ok(Message::Close(_)))));
+            }
+        }
+        eventually("Apache tells of six sockets", async || {
+            let opened = format!("101 {account} /ws");
+            guarded.log().lines().filter(|line| *line == opened).count() == 6
+        })
+        .await;
+    }
 }

@@ -7,7 +7,10 @@ use crate::lab::Stage;
 use crate::wire::Reply;
 use crate::wire::Scene;
 
-/// A stage whose wiki and intranet have open paths, and three more applications below the wiki's host.
+/// Another site of the same company.
+const PORTAL: &str = "https://portal.example.com";
+
+/// A stage whose wiki and intranet have open paths, and more applications below the wiki's host.
 async fn scene() -> Scene {
     let stage = Stage::new().await;
     let open = "anonymous = [\"/echo/open/\"]";
@@ -42,6 +45,19 @@ async fn scene() -> Scene {
             "untested",
             "",
             format!("{access}[maintenance]\nexcept = [{{ kind = \"member\" }}]\n"),
+        ),
+        ("silent", "", String::from(access)),
+        (
+            "asked",
+            "",
+            format!("{access}[cors]\npreflight = \"backend\"\n"),
+        ),
+        (
+            "trusting",
+            "",
+            format!(
+                "{access}[cors]\npreflight = \"answer\"\norigins = [\"{PORTAL}\"]\ncredentials = true\n"
+            ),
         ),
     ] {
         let text = format!(
@@ -197,4 +213,154 @@ async fn scripts_of_listed_sites_are_answered_and_others_are_not() {
         "the script may read why"
     );
     assert_eq!(scene.wiki.requests().await, before);
+}
+
+#[tokio::test]
+async fn a_backend_that_answers_preflights_is_asked_by_nobody() {
+    let scene = scene().await;
+    let asks = format!("Origin: {PORTAL}\r\nAccess-Control-Request-Method: PUT\r\n");
+    let shown = format!(
+        "{asks}Cookie: mine=1; {}\r\nX-Remote-User: f0rged\r\nAuthorization: Bearer f0rged\r\n",
+        scene.cookie("wiki")
+    );
+    // Whatever comes along: it goes to the backend as nobody's.
+    for headers in [&asks, &shown] {
+        let reply = ask(&scene, "wiki", "OPTIONS /asked/echo", headers).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let seen = reply.json();
+        assert_eq!(seen["method"], "OPTIONS");
+        assert_eq!(seen["headers"]["origin"][0], PORTAL);
+        assert_eq!(seen["headers"]["access-control-request-method"][0], "PUT");
+        let text = seen.to_string().to_ascii_lowercase();
+        for nobodys in [
+            "x-remote-user",
+            "f0rged",
+            "__host-kerbgate",
+            "jwt-assertion",
+            "authorization",
+        ] {
+            assert!(!text.contains(nobodys), "{text}");
+        }
+    }
+    // Its answer is its own.
+    let says =
+        "OPTIONS /asked/respond?status=204&header=Access-Control-Allow-Origin:https://its.example";
+    let reply = ask(&scene, "wiki", says, &asks).await;
+    assert_eq!(reply.status, 204, "{reply:?}");
+    assert_eq!(
+        reply.header("access-control-allow-origin"),
+        Some("https://its.example")
+    );
+    // What is not quite a preflight is a request like any, and so is one where nobody said so.
+    let before = scene.wiki.requests().await;
+    let origin = format!("Origin: {PORTAL}\r\n");
+    let method = "Access-Control-Request-Method: PUT\r\n";
+    let body = format!("{asks}Content-Length: 2\r\n\r\n{{}}");
+    let chunked = format!("{asks}Transfer-Encoding: chunked\r\n\r\n0\r\n");
+    for (line, headers) in [
+        ("OPTIONS /asked/echo", ""),
+        ("OPTIONS /asked/echo", &origin),
+        ("OPTIONS /asked/echo", method),
+        ("OPTIONS /asked/echo", &body),
+        ("OPTIONS /asked/echo", &chunked),
+        ("GET /asked/echo", &asks),
+        ("HEAD /asked/echo", &asks),
+        ("PUT /asked/echo", &asks),
+        ("PROPFIND /asked/echo", &asks),
+        ("options /asked/echo", &asks),
+        ("OPTIONS /silent/echo", &asks),
+        ("OPTIONS /tested/echo", &asks),
+    ] {
+        let reply = ask(&scene, "wiki", line, headers).await;
+        assert_eq!(reply.status, 401, "{line} {headers}: {reply:?}");
+    }
+    assert_eq!(scene.wiki.requests().await, before);
+    // A person's own question is carried as the person's.
+    let cookie = format!("Cookie: {}\r\n", scene.cookie("wiki"));
+    let reply = ask(&scene, "wiki", "OPTIONS /asked/echo", &cookie).await;
+    assert_eq!(reply.json()["remote_user"], scene.sam.as_str(), "{reply:?}");
+    assert_eq!(reply.json()["method"], "OPTIONS");
+}
+
+#[tokio::test]
+async fn a_trusted_site_may_use_the_session_and_no_other() {
+    let scene = scene().await;
+    let asks = |origin: &str| format!("Origin: {origin}\r\nAccess-Control-Request-Method: PUT\r\n");
+    let before = scene.wiki.requests().await;
+    let reply = ask(&scene, "wiki", "OPTIONS /trusting/echo", &asks(PORTAL)).await;
+    assert_eq!(reply.status, 204, "{reply:?}");
+    let trusted = |reply: &Reply| {
+        assert_eq!(reply.header("access-control-allow-origin"), Some(PORTAL));
+        assert_eq!(
+            reply.header("access-control-allow-credentials"),
+            Some("true")
+        );
+    };
+    trusted(&reply);
+    assert_eq!(scene.wiki.requests().await, before, "it was not asked");
+    let write = |origin: &str| {
+        let cookie = scene.cookie("wiki");
+        format!(
+            "Cookie: {cookie}\r\nOrigin: {origin}\r\nSec-Fetch-Site: same-site\r\nContent-Length: 0\r\n"
+        )
+    };
+    // The backend's own word about it would make two, which a browser reads as none.
+    let line = "PUT /trusting/respond?header=Access-Control-Allow-Origin:*";
+    let reply = ask(&scene, "wiki", line, &write(PORTAL)).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(reply.header("x-remote-user"), Some(&*scene.sam));
+    trusted(&reply);
+    let named = |name: &str| reply.headers.iter().filter(|(key, _)| key == name).count();
+    assert_eq!(named("access-control-allow-origin"), 1, "{reply:?}");
+    let mut varies = reply.headers.iter().filter(|(key, _)| key == "vary");
+    assert!(
+        varies.any(|(_, on)| on.eq_ignore_ascii_case("origin")),
+        "{reply:?}"
+    );
+    let before = scene.wiki.requests().await;
+    for origin in [
+        "https://evil.example",
+        "null",
+        "http://portal.example.com",
+        "https://portal.example.com:8443",
+        "https://portal.example.com.evil.example",
+    ] {
+        let reply = ask(&scene, "wiki", "PUT /trusting/echo", &write(origin)).await;
+        assert_eq!(
+            reply.header("kerbgate-reason"),
+            Some("foreign-origin"),
+            "{origin}"
+        );
+        assert_eq!(
+            reply.header("access-control-allow-origin"),
+            None,
+            "{origin}"
+        );
+        let reply = ask(&scene, "wiki", "OPTIONS /trusting/echo", &asks(origin)).await;
+        assert_eq!(reply.status, 403, "{origin}: {reply:?}");
+        assert_eq!(
+            reply.header("access-control-allow-origin"),
+            None,
+            "{origin}"
+        );
+        assert_eq!(
+            reply.header("access-control-allow-credentials"),
+            None,
+            "{origin}"
+        );
+    }
+    // Two origins are none.
+    let two = format!("{}Origin: https://evil.example\r\n", write(PORTAL));
+    let reply = ask(&scene, "wiki", "PUT /trusting/echo", &two).await;
+    assert!(reply.status >= 400, "{reply:?}");
+    assert_eq!(scene.wiki.requests().await, before);
+    // Trust in a site signs nobody in.
+    let reply = ask(
+        &scene,
+        "wiki",
+        "GET /trusting/echo",
+        &format!("Origin: {PORTAL}\r\n"),
+    )
+    .await;
+    assert_eq!(reply.status, 401, "{reply:?}");
 }

@@ -155,11 +155,7 @@ impl Scene {
 
     /// The largest resident set that the gateway ever had, in KiB.
     pub fn peak_memory(&self) -> u64 {
-        let status = format!("/proc/{}/status", self.gateway.process.pid());
-        let status = std::fs::read_to_string(status).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let digits = line.unwrap().trim().trim_end_matches(" kB");
-        digits.parse().unwrap()
+        self.gateway.peak_memory()
     }
 }
 
