@@ -800,3 +800,39 @@ async fn the_gateway_keeps_them_by_itself_and_cuts_off_who_left() {
         .await;
     assert!(said.contains("steps taken: 7"), "{said}");
 }
+
+/// With no setting at all, in the tenant of the demo. Looked at only: the directory is shared with other tests.
+#[tokio::test]
+async fn the_demos_tenant_has_guests_to_synchronize() {
+    let stage = Stage::new().await;
+    let _entra = stage.entra(&[]).await;
+    let mut command = kerbgate();
+    command
+        .args(["sync", "guests", "plan", "--json", "--config"])
+        .arg(stage.path("kerbgate.toml"));
+    let done = tokio::process::Command::from(command)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    let plan: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let made = |oid: &str| {
+        let steps = plan["steps"].as_array().unwrap();
+        let mut steps = steps.iter();
+        steps.any(|step| step["do"] == "create" && step["oid"] == oid)
+    };
+    let load = |n: u32| made(&format!("22222222-0000-4000-8000-{n:012}"));
+    assert!((1..=200).any(load), "{plan}");
+    for (nobody, why) in [
+        (7, "disabled"),
+        (9, "an employee"),
+        (17, "not redeemed"),
+        (19, "deleted"),
+    ] {
+        assert!(
+            !made(&format!("11111111-0000-4000-8000-{nobody:012}")),
+            "{why}"
+        );
+    }
+}
