@@ -189,8 +189,7 @@ class Bench:
                         wrk(world, gate, cookies, 1)
                 case.add(name, wrk(world, gate, cookies, self.seconds))
                 gate.tidy()
-        case.note = (" With all in turn a session comes up again so late that it is read from the store again,"
-                     " which is how a sign-out elsewhere arrives.")
+        case.note = (" With all in turn each session's memory is cold, and its last use is written once a minute.")
         for _, gate, _ in runs:
             gate.stop()
 
