@@ -1,7 +1,7 @@
 //! Guests come and go by themselves: what the cloud says of them becomes accounts, ahead of the first visit and after the last.
 //!
 //! In: Graph, the directory, rules. Out: a plan ([`Sync::look`]) that can be read, kept and approved, and its execution
-//! ([`Sync::apply`]), one step after the other, each in the journal.
+//! ([`Turn::apply`]), one step after the other, each in the journal.
 //!
 //! | File | What it is |
 //! |---|---|
