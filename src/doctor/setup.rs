@@ -180,6 +180,27 @@ fn unit_name(dn: &Dn) -> Option<&str> {
         .then(|| dn.leaf())?
 }
 
+/// The part that sets the delegation to `backend`, and as a comment the other way to do it.
+fn either(
+    backend: &Backend,
+    delegation: Delegation,
+    resource: Vec<String>,
+    classic: Vec<String>,
+) -> Vec<String> {
+    let ((name, active), (other_name, other)) = match delegation {
+        Delegation::ResourceBased => (("resource-based", resource), ("classic", classic)),
+        Delegation::Classic => (("classic", classic), ("resource-based", resource)),
+    };
+    let mut lines = vec![
+        String::new(),
+        format!("# 4. Delegation to {}, {name}", backend.spn),
+    ];
+    lines.extend(active);
+    lines.push(format!("# or {other_name}:"));
+    lines.extend(other.into_iter().map(|line| format!("#   {line}")));
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::Command;

@@ -84,15 +84,8 @@ impl Forwarder {
                 }
                 continue;
             };
-            let key = key(server, &exchange.partition);
-            match self.connection(draft, server, &key, Some(busy)).await {
-                Ok(lease) => {
-                    return Ok(Reached {
-                        server,
-                        index,
-                        lease,
-                    });
-                }
+            match self.lease(draft, exchange, (index, server), busy).await {
+                Ok(reached) => return Ok(reached),
                 // Nothing was sent: the next one may have it.
                 Err(error) => tried.note(draft, group, server, error),
             }
@@ -104,6 +97,23 @@ impl Forwarder {
             }
             Some(_) | None => Err(tried.all(draft, group)),
         }
+    }
+
+    /// A connection to this very server, which has room for the request.
+    async fn lease<'a>(
+        &self,
+        draft: &Draft<'_>,
+        exchange: &Exchange<'_>,
+        (index, server): (usize, &'a Server),
+        busy: Busy,
+    ) -> Result<Reached<'a>, Error> {
+        let key = key(server, &exchange.partition);
+        let lease = self.connection(draft, server, &key, Some(busy)).await?;
+        Ok(Reached {
+            server,
+            index,
+            lease,
+        })
     }
 
     /// A connection to the first of these servers that has room for one more.
@@ -144,16 +154,9 @@ impl Forwarder {
             let Some(server) = group.server(index) else {
                 continue;
             };
-            let key = key(server, &exchange.partition);
             let busy = server.busy(Some(slot));
-            match self.connection(draft, server, &key, Some(busy)).await {
-                Ok(lease) => {
-                    return Ok(Reached {
-                        server,
-                        index,
-                        lease,
-                    });
-                }
+            match self.lease(draft, exchange, (index, server), busy).await {
+                Ok(reached) => return Ok(reached),
                 Err(error) => tried.note(draft, group, server, error),
             }
         }
@@ -165,15 +168,8 @@ impl Forwarder {
             let Some(busy) = group.admit(index, server) else {
                 continue;
             };
-            let key = key(server, &exchange.partition);
-            match self.connection(draft, server, &key, Some(busy)).await {
-                Ok(lease) => {
-                    return Ok(Reached {
-                        server,
-                        index,
-                        lease,
-                    });
-                }
+            match self.lease(draft, exchange, (index, server), busy).await {
+                Ok(reached) => return Ok(reached),
                 Err(error) => tried.note(draft, group, server, error),
             }
         }

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::Backend;
 use super::Delegation;
 use super::Plan;
+use super::either;
 use super::unit_name;
 use crate::ldap::Dn;
 
@@ -161,18 +162,7 @@ fn allowed(plan: &Plan, backend: &Backend, delegation: Delegation) -> Vec<String
         format!("  samba-tool delegation add-service {account} {spn} -H \"$H\" -s \"$CONF\""),
         format!("samba-tool delegation for-any-protocol {account} on -H \"$H\" -s \"$CONF\""),
     ];
-    let ((name, active), (other_name, other)) = match delegation {
-        Delegation::ResourceBased => (("resource-based", resource), ("classic", classic)),
-        Delegation::Classic => (("classic", classic), ("resource-based", resource)),
-    };
-    let mut lines = vec![
-        String::new(),
-        format!("# 4. Delegation to {}, {name}", backend.spn),
-    ];
-    lines.extend(active);
-    lines.push(format!("# or {other_name}:"));
-    lines.extend(other.into_iter().map(|line| format!("#   {line}")));
-    lines
+    either(backend, delegation, resource, classic)
 }
 
 /// One word for a POSIX shell (XCU 2.2.2): nothing between single quotes has a meaning.

@@ -3,6 +3,7 @@
 use super::Backend;
 use super::Delegation;
 use super::Plan;
+use super::either;
 use super::unit_name;
 use crate::ldap::Dn;
 
@@ -151,18 +152,7 @@ fn allowed(account: &str, backend: &Backend, delegation: Delegation) -> Vec<Stri
         ),
         format!("Set-ADAccountControl -Identity {account} -TrustedToAuthForDelegation $true"),
     ];
-    let ((name, active), (other_name, other)) = match delegation {
-        Delegation::ResourceBased => (("resource-based", resource), ("classic", classic)),
-        Delegation::Classic => (("classic", classic), ("resource-based", resource)),
-    };
-    let mut lines = vec![
-        String::new(),
-        format!("# 4. Delegation to {}, {name}", backend.spn),
-    ];
-    lines.extend(active);
-    lines.push(format!("# or {other_name}:"));
-    lines.extend(other.into_iter().map(|line| format!("#   {line}")));
-    lines
+    either(backend, delegation, resource, classic)
 }
 
 /// A literal string of PowerShell: everything in it stands for itself, but PowerShell takes four typographic quotes for the
