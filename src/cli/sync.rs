@@ -262,7 +262,7 @@ async fn applied(
     })
 }
 
-fn confirm(table: &str) -> Result<(), Error> {
+pub(super) fn confirm(table: &str) -> Result<(), Error> {
     if !std::io::stdin().is_terminal() {
         return Err(Error::NotConfirmed(
             ": nobody can be asked here, say --yes or apply a kept plan",
@@ -346,14 +346,14 @@ fn table(look: &Look, saved: &Saved) -> String {
     text
 }
 
-fn tell_differences(differences: &[Difference]) -> Result<(), Error> {
+pub(super) fn tell_differences(differences: &[Difference]) -> Result<(), Error> {
     let mut err = std::io::stderr();
     for difference in differences {
         let (mark, step) = match difference {
             Difference::Gone(step) => ("in the plan, not needed now:", step),
             Difference::New(step) => ("not in the plan, needed now:", step),
         };
-        writeln!(err, "{mark} {}", shown(&step.to_string()))?;
+        writeln!(err, "{mark} {}", shown(step))?;
     }
     Ok(())
 }
