@@ -280,6 +280,13 @@ impl Partners {
     }
 
     async fn link(&self, step: &Step, person: &Person) -> Result<(), Error> {
+        let found = self.account(step.guid).await?;
+        let now = self.tools.clock.unix();
+        let local = found.map(|(_, entry)| self.settings.local(&entry, step.guid, true, now));
+        let address = local.and_then(|local| local.address);
+        if address.is_none_or(|address| !person.addresses.contains(&address)) {
+            return Err(meanwhile("the addresses are not the same any more"));
+        }
         self.link_with(step, person, Map::new()).await
     }
 
