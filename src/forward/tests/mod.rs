@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::StreamExt;
+use http::HeaderMap;
+use http::header;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use hyper::service::service_fn;
