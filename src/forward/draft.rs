@@ -4,6 +4,7 @@
 //! for one server, sent once, and what became of it. Whether there is a second attempt is
 //! [`Forwarder`](super::Forwarder)'s business. Specifications: RFC 9110 7 and 9.1, RFC 9112 6.
 
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -24,6 +25,7 @@ use url::Position;
 
 use crate::forward::Answer;
 use crate::forward::Exchange;
+use crate::forward::OnInterim;
 use crate::forward::balance::Server;
 use crate::forward::body::Download;
 use crate::forward::body::Progress;
@@ -61,6 +63,7 @@ pub(super) struct Draft<'a> {
     pub(super) identity: Vec<HeaderName>,
     /// It asks for a WebSocket.
     pub(super) wish: Option<Wish>,
+    interim: Option<&'a OnInterim>,
 }
 
 /// What became of a request that was sent.
@@ -140,6 +143,7 @@ impl<'a> Draft<'a> {
             identity: undeclared,
             trailers,
             wish,
+            interim: exchange.interim,
         })
     }
 
@@ -180,6 +184,12 @@ impl<'a> Draft<'a> {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
+        if let Some(told) = self.interim {
+            let told = Arc::clone(told);
+            hyper::ext::on_informational(&mut request, move |interim| {
+                told(interim.status(), interim.headers());
+            });
+        }
         Ok(request)
     }
 

@@ -48,6 +48,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
+use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::Request;
@@ -88,6 +89,9 @@ use crate::route::target::Target;
 pub type Credential<'a> =
     dyn Fn(usize, Option<Arc<[u8]>>) -> BoxFuture<'a, Result<HeaderValue, Stop>> + Send + Sync + 'a;
 
+/// Told of what a backend says before its answer (1xx, RFC 9110 15.2). HTTP/2's are not told: hyper drops them.
+pub type OnInterim = Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
+
 /// Everything about a request that its head and body do not say.
 pub struct Exchange<'a> {
     /// The application it is for.
@@ -104,6 +108,8 @@ pub struct Exchange<'a> {
     pub session: Option<[u8; 32]>,
     /// Headers that say who came.
     pub identity: &'a [(HeaderName, HeaderValue)],
+    /// Who wants to know of interim responses.
+    pub interim: Option<&'a OnInterim>,
 }
 
 /// A backend's answer.
