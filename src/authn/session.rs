@@ -12,6 +12,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use http::HeaderMap;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use uuid::Uuid;
 
@@ -128,14 +129,19 @@ impl Sessions {
         Self {
             store,
             clock,
+            // moka's own choice, TinyLFU, may refuse a newcomer its place for those who came often: each of its
+            // requests would then read the store. It also counts every request once the cache is half full.
             live: Cache::builder()
                 .max_capacity(settings.cached_sessions)
+                .eviction_policy(EvictionPolicy::lru())
                 .time_to_idle(settings.idle)
                 .build(),
             places: Places::default(),
             news: Arc::default(),
+            // SECURITY: least recently used, so that a sign-out always finds its place.
             just_ended: Cache::builder()
                 .max_capacity(settings.cached_sessions)
+                .eviction_policy(EvictionPolicy::lru())
                 .time_to_live(JUST_ENDED)
                 .build(),
             idle: settings.idle,
@@ -375,3 +381,27 @@ const JUST_ENDED: Duration = Duration::from_secs(300);
 const TOUCH_EVERY: i64 = 60;
 /// Seconds, however many news arrive.
 const BELIEVED_WITH_NEWS: i64 = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::SqliteStore;
+
+    #[tokio::test]
+    async fn a_sign_out_is_remembered_however_many_went_before() {
+        let url = "https://login.example/".parse().unwrap();
+        let mut settings = Settings::new(url, "login.example".parse().unwrap());
+        settings.cached_sessions = 16;
+        let store = Arc::new(SqliteStore::in_memory().await.unwrap());
+        let sessions = Sessions::new(&settings, store, Clock::Fixed(1_700_000_000));
+        for _ in 0..64 {
+            let sign_in = Uuid::new_v4();
+            sessions.forget(sign_in, EndReason::SignOut, &[]);
+            sessions.just_ended.run_pending_tasks();
+            // Asked for often: reasons to keep it rather than the next.
+            for _ in 0..100 {
+                assert!(sessions.just_ended.get(&sign_in).is_some());
+            }
+        }
+    }
+}

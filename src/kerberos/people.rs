@@ -15,6 +15,7 @@ use std::time::Instant;
 use libgssapi::credential::Cred;
 use libgssapi::name::Name;
 use moka::Expiry;
+use moka::policy::EvictionPolicy;
 use tokio::sync::OnceCell;
 
 use crate::model::names::Principal;
@@ -117,14 +118,18 @@ impl People {
         Self {
             known: moka::future::Cache::builder()
                 .max_capacity(most)
+                .eviction_policy(EvictionPolicy::lru())
                 .expire_after(TicketLifetime)
                 .build(),
             refused: moka::sync::Cache::builder()
                 .max_capacity(most)
+                .eviction_policy(EvictionPolicy::lru())
                 .time_to_live(REMEMBER_REFUSAL)
                 .build(),
+            // SECURITY: least recently used, so that a purge always finds its place.
             purged: moka::sync::Cache::builder()
                 .max_capacity(most)
+                .eviction_policy(EvictionPolicy::lru())
                 .time_to_live(REMEMBER_PURGE)
                 .build(),
         }

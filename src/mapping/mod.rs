@@ -25,6 +25,7 @@ pub mod shadow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use uuid::Uuid;
 
@@ -160,14 +161,17 @@ impl Mapping {
         settings.check()?;
         let known = Cache::builder()
             .max_capacity(PEOPLE)
+            .eviction_policy(EvictionPolicy::lru())
             .time_to_live(settings.cache)
             .build();
         let denied = Cache::builder()
             .max_capacity(PEOPLE)
+            .eviction_policy(EvictionPolicy::lru())
             .time_to_live(DENIED)
             .build();
         let pins = Cache::builder()
             .max_capacity(PEOPLE)
+            .eviction_policy(EvictionPolicy::lru())
             .time_to_live(Duration::from_secs(3600))
             .build();
         Ok(Self {

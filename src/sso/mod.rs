@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 use http::HeaderValue;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use serde_json::Value;
 use serde_json::json;
@@ -211,10 +212,12 @@ impl Sso {
             clock,
             made: Cache::builder()
                 .max_capacity(100_000)
+                .eviction_policy(EvictionPolicy::lru())
                 .time_to_live(HEADERS_KEPT)
                 .build(),
             assertions: Cache::builder()
                 .max_capacity(10_000)
+                .eviction_policy(EvictionPolicy::lru())
                 .time_to_live(ASSERTIONS_KEPT)
                 .build(),
         }
