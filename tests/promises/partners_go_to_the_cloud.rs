@@ -709,6 +709,23 @@ async fn what_graph_answers_to_a_write_is_taken_at_its_word() {
     company.sync(&["apply", "--yes"], 0).await;
     company.linked(&next).await;
     assert_eq!(company.invitations(&next.mail).await, 1);
+    // Not every part of Graph knows at once who was made a moment ago.
+    let soon = company.partner("soon", &[("displayName", "")]).await;
+    let missing = json!({"status": 404});
+    for only in [
+        "GET /graph/v1.0/users/",
+        "PATCH ",
+        "POST /graph/v1.0/groups/",
+    ] {
+        fault("status", only, missing.clone()).await;
+    }
+    company.sync(&["apply", "--yes"], 0).await;
+    assert_eq!(company.linked(&soon).await["name"], soon.sam);
+    assert_eq!(
+        company.planned().await,
+        [""; 0],
+        "a name is kept where there is none here"
+    );
     // No answer to an invitation: not sent again, whatever became of it. The next run knows.
     for kind in ["lost", "close"] {
         let one = company.partner(kind, &[]).await;

@@ -558,7 +558,9 @@ impl<'a> Desk<'a> {
     fn update(&self, local: &Local, person: &Person) -> Option<(Act, Why)> {
         let edits = self.rules.flow.iter().filter_map(|property| {
             let (from, to) = (person.values.get(*property), local.values.get(*property));
-            (from != to).then(|| Edit {
+            // Graph wants a display name of everybody.
+            let kept = *property == "displayName" && to.is_none();
+            (from != to && !kept).then(|| Edit {
                 property: (*property).to_owned(),
                 from: from.cloned(),
                 to: to.cloned(),
