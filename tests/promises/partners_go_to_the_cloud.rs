@@ -31,7 +31,7 @@ use crate::visitor::Speaks;
 use crate::visitor::Visitor;
 use crate::walk::order;
 
-const PARTNERS: &str = "OU=Partners,DC=contoso,DC=test";
+const PARTNERS: &str = "OU=Partner Companies,DC=contoso,DC=test";
 const PASSWORD: &str = "Their.Own.Pass.2026";
 const ANCHOR: &str = "msDS-ExternalDirectoryObjectId";
 
@@ -70,6 +70,11 @@ impl Company {
         session.add(&unit, vec![class]).await.unwrap();
         let group = Uuid::new_v4();
         let boot = "kerbgate.toml";
+        stage.replace(
+            boot,
+            "\"OU=Partners,DC=contoso,DC=test\"]\nguests_ou",
+            &format!("\"{PARTNERS}\"]\nguests_ou"),
+        );
         let old = "bases = [\"OU=Partners,DC=contoso,DC=test\"]\ngroups = [\"99999999-0000-4000-8000-000000000002\"]";
         stage.replace(
             boot,
