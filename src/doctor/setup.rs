@@ -5,7 +5,7 @@
 //!
 //! # Why like this
 //! - The rights are the least that was found to be enough (make and delete users in two units, all of those users, the
-//!   members of groups in a third; of partners' accounts the anchor); the gateway's account is in no administrative group.
+//!   members of groups in a third); the gateway's account is in no administrative group.
 //! - SECURITY: an administrator runs this as it is. Every value is quoted for its shell, and one with control characters,
 //!   or such as turn the text around, is refused: what is read must be what is run.
 
@@ -92,13 +92,13 @@ struct Plan {
     /// Where groups' members are written.
     group_unit: Option<Dn>,
     groups: Vec<Dn>,
-    /// Where partners' accounts lie, of which the anchor is written.
-    partner_units: Vec<Dn>,
-    /// The anchor's name.
-    anchor: String,
     /// What S4U2Self needs an SPN for; the host's own name will do.
     own_spn: String,
     backends: Vec<Backend>,
+    /// Where partners' accounts lie: of those there the anchor is written, and nothing else.
+    partner_units: Vec<Dn>,
+    /// The anchor's name.
+    anchor: String,
 }
 
 /// A service that the gateway goes to in people's names.
@@ -152,10 +152,10 @@ impl Plan {
             user_units: names(&mut units.map(String::as_str))?,
             group_unit: mapping.groups_ou.as_deref().map(visible_name).transpose()?,
             groups: names(&mut groups.into_iter())?,
-            partner_units: names(&mut partners.into_iter().map(String::as_str))?,
-            anchor: visible(&mapping.anchor_attribute)?,
             own_spn: visible(&format!("HTTP/{}", config.gateway.sign_in_host))?,
             backends,
+            partner_units: names(&mut partners.into_iter().map(String::as_str))?,
+            anchor: visible(&mapping.anchor_attribute)?,
         })
     }
 
@@ -233,8 +233,6 @@ mod tests {
                     .unwrap()
                     .child("CN", group),
             ],
-            partner_units: vec!["OU=Partners,DC=corp,DC=example,DC=com".parse().unwrap()],
-            anchor: String::from("msDS-ExternalDirectoryObjectId"),
             own_spn: String::from("HTTP/login.example.com"),
             backends: vec![Backend {
                 spn: "HTTP/intranet.corp.example.com".parse().unwrap(),
@@ -243,6 +241,8 @@ mod tests {
                     "HTTP/intranet.corp.example.com",
                 ),
             }],
+            partner_units: vec!["OU=Partners,DC=corp,DC=example,DC=com".parse().unwrap()],
+            anchor: String::from("msDS-ExternalDirectoryObjectId"),
         }
     }
 
