@@ -321,6 +321,9 @@ fn table(look: &Look, saved: &Saved) -> String {
             cell(&step.name, 28),
             step.why.sentence()
         ));
+        if let Some(group) = step.act.group() {
+            text.push_str(&format!("{:<8}  {}\n", "", shown(group)));
+        }
         if let Act::Update { changes } = &step.act {
             for edit in changes {
                 let value = |value: &Option<String>| {

@@ -13,6 +13,8 @@ use super::Error;
 use super::Sync;
 use super::journal::Journal;
 use super::journal::Line;
+use super::members::batches;
+use super::members::is_membership;
 use super::step::Act;
 use super::step::Edit;
 use super::step::Step;
@@ -86,32 +88,37 @@ impl Sync {
             steps: steps.len(),
         })?;
         let mut outcome = Outcome::default();
-        for (number, step) in (1..).zip(steps) {
-            progress(number, steps.len(), step);
-            journal.write(&Line::Before {
-                run,
-                time: time(),
-                number,
-                step: step.clone(),
-            })?;
-            let mut taken = self.take(step).await;
-            if taken.as_ref().is_err_and(is_connection) {
-                tokio::time::sleep(BREATH).await;
-                taken = self.take(step).await.or_else(|error| gone(step, error));
+        let mut numbers = 1..;
+        for batch in batches(steps) {
+            let batch: Vec<(usize, &Step)> = numbers.by_ref().zip(batch).collect();
+            for (number, step) in &batch {
+                progress(*number, steps.len(), step);
+                journal.write(&Line::Before {
+                    run,
+                    time: time(),
+                    number: *number,
+                    step: (*step).clone(),
+                })?;
             }
-            journal.write(&Line::<Step>::After {
-                run,
-                time: time(),
-                number,
-                outcome: match &taken {
-                    Ok(()) => String::from("done"),
-                    Err(error) => error.to_string(),
-                },
-            })?;
-            match taken {
-                Ok(()) => outcome.done += 1,
-                Err(error) if is_connection(&error) => return Err(error),
-                Err(error) => outcome.failed.push((step.clone(), error.to_string())),
+            let mut broken = None;
+            for ((number, step), taken) in batch.iter().zip(self.take_patiently(&batch).await) {
+                journal.write(&Line::<Step>::After {
+                    run,
+                    time: time(),
+                    number: *number,
+                    outcome: match &taken {
+                        Ok(()) => String::from("done"),
+                        Err(error) => error.to_string(),
+                    },
+                })?;
+                match taken {
+                    Ok(()) => outcome.done += 1,
+                    Err(error) if is_connection(&error) => broken = broken.or(Some(error)),
+                    Err(error) => outcome.failed.push(((*step).clone(), error.to_string())),
+                }
+            }
+            if let Some(error) = broken {
+                return Err(error);
             }
         }
         journal.write(&Line::<Step>::End {
@@ -124,14 +131,29 @@ impl Sync {
         Ok(outcome)
     }
 
+    /// One step, or several about one group; what came of each. A second time, if the connection broke.
+    async fn take_patiently(&self, batch: &[(usize, &Step)]) -> Vec<Result<(), Error>> {
+        let [(_, step)] = batch else {
+            let steps: Vec<&Step> = batch.iter().map(|(_, step)| *step).collect();
+            return self.members_patiently(&steps).await;
+        };
+        if is_membership(step) {
+            return self.members_patiently(&[step]).await;
+        }
+        let mut taken = self.take(step).await;
+        if taken.as_ref().is_err_and(is_connection) {
+            tokio::time::sleep(BREATH).await;
+            taken = self.take(step).await.or_else(|error| gone(step, error));
+        }
+        vec![taken]
+    }
+
     async fn take(&self, step: &Step) -> Result<(), Error> {
         let asked = Asked::Anchor(step.oid);
-        let order = Order {
-            by: BY.to_owned(),
-            why: step.why.as_str().to_owned(),
-            via: "sync",
-            ends: EndReason::PersonDisabled,
-        };
+        let order = order(step);
+        if let Act::MakeGroup { group, anchor } = &step.act {
+            return self.make_group(group, anchor).await;
+        }
         if let Act::Create { values } = &step.act {
             return self.create(step, values).await;
         }
@@ -140,7 +162,7 @@ impl Sync {
             return Err(meanwhile(format!("the account is {} now", now.sam)));
         }
         match &step.act {
-            Act::Create { .. } => {}
+            Act::Create { .. } | Act::MakeGroup { .. } | Act::Join { .. } | Act::Leave { .. } => {}
             Act::Disable => drop(self.lifecycle.disable(&asked, &order).await?),
             Act::Restore => {
                 // An administrator may have said otherwise since the plan was made.
@@ -268,6 +290,15 @@ impl Sync {
     }
 }
 
+pub(super) fn order(step: &Step) -> Order {
+    Order {
+        by: BY.to_owned(),
+        why: step.why.as_str().to_owned(),
+        via: "sync",
+        ends: EndReason::PersonDisabled,
+    }
+}
+
 fn edits(changes: &[Edit]) -> Result<Vec<NewValue>, ldap::Error> {
     let edit = |edit: &Edit| Ok((edit.attribute.as_str().parse()?, edit.to.clone()));
     changes.iter().map(edit).collect()
@@ -281,7 +312,7 @@ fn gone(step: &Step, error: Error) -> Result<(), Error> {
     }
 }
 
-fn meanwhile(why: String) -> Error {
+pub(super) fn meanwhile(why: String) -> Error {
     Error::Meanwhile(why)
 }
 

@@ -7,11 +7,12 @@
 //! |---|---|
 //! | `world.rs` | both sides, reduced to what a plan depends on |
 //! | `cloud.rs`, `accounts.rs` | how they are read |
-//! | `plan.rs`, `step.rs` | from the world to steps: pure |
+//! | `groups.rs` | managed groups: who of the cloud belongs into which |
+//! | `plan.rs`, `membership.rs`, `step.rs` | from the world to steps: pure |
 //! | `brake.rs` | what no run does by itself: pure |
 //! | `saved.rs` | a plan as a file |
 //! | `journal.rs` | what was about to be done, and what came of it |
-//! | `apply.rs` | the steps taken |
+//! | `apply.rs`, `members.rs` | the steps taken |
 //! | `turn.rs` | one run at a time |
 //! | `keep.rs` | runs on a schedule |
 //! | `partners/` | the other direction: partners with an account here become guests of the cloud |
@@ -26,8 +27,11 @@ mod accounts;
 mod apply;
 pub mod brake;
 mod cloud;
+pub mod groups;
 pub mod journal;
 mod keep;
+mod members;
+mod membership;
 pub mod partners;
 pub mod plan;
 pub mod saved;
@@ -62,6 +66,7 @@ pub use apply::Run;
 use brake::Circumstances;
 use brake::Limits;
 use brake::Reason;
+use groups::KeptGroup;
 use journal::Past;
 use plan::Plan;
 use plan::Rules;
@@ -91,6 +96,8 @@ pub struct Settings {
     pub rules: Rules,
     /// Whose are looked at.
     pub scope: Scope,
+    /// Managed groups that are kept.
+    pub groups: KeptGroups,
     /// The brake.
     pub limits: Limits,
     /// The issuer's tenant.
@@ -99,6 +106,15 @@ pub struct Settings {
     pub other_tenants: Vec<Uuid>,
     /// Where journal and lock are.
     pub folder: PathBuf,
+}
+
+/// Managed groups that are kept, and the application whose roles count.
+#[derive(Clone, Debug, Default)]
+pub struct KeptGroups {
+    /// None = memberships are left to sign-ins.
+    pub kept: Vec<KeptGroup>,
+    /// The gateway's own application registration.
+    pub client: Uuid,
 }
 
 /// What the room works with.
@@ -135,6 +151,7 @@ impl std::fmt::Debug for Ends {
 pub struct Sync {
     rules: Rules,
     scope: Scope,
+    groups: KeptGroups,
     limits: Limits,
     tenant: Uuid,
     other_tenants: Vec<Uuid>,
@@ -241,6 +258,7 @@ impl Sync {
         Ok(Self {
             rules: settings.rules,
             scope: settings.scope,
+            groups: settings.groups,
             limits: settings.limits,
             tenant: settings.tenant,
             other_tenants: settings.other_tenants,
@@ -265,11 +283,13 @@ impl Sync {
         let accounts = self.accounts().await?;
         let known: BTreeSet<Uuid> = accounts.iter().map(|account| account.oid).collect();
         let cloud = cloud::read(&self.tools.graph, &self.scope, &known).await?;
+        let groups = self.groups(&cloud).await?;
         let world = World {
             tenant: self.tenant,
             now: self.tools.clock.unix(),
             cloud,
             accounts,
+            groups,
         };
         let plan = plan::plan(&world, &self.rules);
         let around = Circumstances {
