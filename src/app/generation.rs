@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::app::StartError;
+use crate::app::cutoff;
 use crate::app::guests;
 use crate::app::orders;
 use crate::app::orders::Found;
@@ -48,6 +49,7 @@ use crate::sso::assertion::Signer;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::sync::Sync;
+use crate::sync::cutoff::Watch;
 use crate::sync::partners::Partners;
 
 /// The rooms of one configuration.
@@ -60,6 +62,8 @@ pub(super) struct Generation {
     pub(super) ports: Ports,
     /// Orders certificates, if any are to be ordered.
     pub(super) acme: Option<Arc<Ordering>>,
+    /// Looks for people who have left, if it is to do so.
+    pub(super) cutoff: Option<Arc<Watch>>,
     /// By published URL: an application with segments has several.
     pub(super) applications: HashMap<Url, Arc<Application>>,
     /// Ends the work beside this generation's requests.
@@ -69,6 +73,8 @@ pub(super) struct Generation {
     _guests: Option<DropGuard>,
     /// The same for partners.
     _partners: Option<DropGuard>,
+    /// The same for whoever has left.
+    _cutoff: Option<DropGuard>,
 }
 
 /// The issuer, its keys kept fresh for as long as somebody holds this.
@@ -243,6 +249,7 @@ struct Raised {
     applications: HashMap<Url, Arc<Application>>,
     guests: Option<Sync>,
     partners: Option<Partners>,
+    cutoff: Option<Arc<Watch>>,
 }
 
 fn raise(
@@ -272,6 +279,8 @@ fn raise(
     };
     let ends = guests::ends(&authn, &mapping);
     let graph = authz.graph().cloned();
+    let cutoff = cutoff::watch(config, ground, graph.clone(), &authn);
+    let cutoff = cutoff.map_err(StartError::one)?;
     let kerberos = delegator.as_ref();
     let partners = guests::partners(config, ground, graph.clone(), kerberos, ends.clone());
     let partners = partners.map_err(StartError::one)?;
@@ -297,6 +306,7 @@ fn raise(
             config.gateway.sign_in_url.to_string(),
             ground.clock,
         ),
+        cutoff: cutoff.clone(),
         forwarder: checked.forwarder,
         links: Arc::new(Links::new(&config.applications)),
         pages: checked.pages,
@@ -311,6 +321,7 @@ fn raise(
         applications,
         guests,
         partners,
+        cutoff,
     })
 }
 
@@ -334,6 +345,11 @@ impl Raised {
             acme,
             _guests: guests.map(|(room, every)| ground.tend(Arc::new(room).keep(every))),
             _partners: partners.map(|(room, every)| ground.tend(Arc::new(room).keep(every))),
+            _cutoff: self
+                .cutoff
+                .as_ref()
+                .map(|watch| ground.tend(Arc::clone(watch).keep())),
+            cutoff: self.cutoff,
             ports: ports::published(&config),
             _tidy: ground.tend(self.pipeline.authn.clone().keep_tidy()),
             _informed: ground.tend(self.pipeline.authn.clone().keep_informed()),

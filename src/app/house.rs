@@ -23,6 +23,7 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::app::StartError;
+use crate::app::cutoff;
 use crate::app::generation::Generation;
 use crate::app::generation::Ground;
 use crate::app::generation::own_keys;
@@ -38,6 +39,7 @@ use crate::listener::Live;
 use crate::listener::tls::Certificates;
 use crate::model::names::HostName;
 use crate::pipeline::Pipeline;
+use crate::sync::cutoff::Watch;
 use crate::telemetry::metrics::Reading;
 use crate::telemetry::metrics::metrics;
 
@@ -64,6 +66,7 @@ pub(super) struct House {
 struct Parts {
     issuer: Arc<crate::oidc::Issuer>,
     delegator: Option<crate::kerberos::Delegator>,
+    cutoff: Option<Arc<Watch>>,
 }
 
 /// What is known about the configuration in use and the one that was refused.
@@ -260,7 +263,7 @@ impl House {
 
     /// Whether traffic is welcome, part by part.
     pub(super) fn readiness(&self) -> Vec<Readiness> {
-        let mut parts = self.parts.load().readiness();
+        let mut parts = self.parts.load().readiness(self.ground.clock.unix());
         if self.stopping.load(Ordering::Acquire) {
             parts.push(Readiness {
                 part: "gateway",
@@ -284,6 +287,8 @@ impl House {
             all.extend(readings::of_delegator(delegator));
         }
         let now = self.ground.clock.unix();
+        let watch = parts.cutoff.iter();
+        all.extend(watch.flat_map(|watch| cutoff::readings(watch, now)));
         all.extend(readings::of_ordered(&self.orders.standing(), now));
         all.extend(readings::of_process());
         all
@@ -366,10 +371,11 @@ impl Parts {
         Self {
             issuer: Arc::clone(&generation.issuer.issuer),
             delegator: generation.delegator.clone(),
+            cutoff: generation.cutoff.clone(),
         }
     }
 
-    fn readiness(&self) -> Vec<Readiness> {
+    fn readiness(&self, now: i64) -> Vec<Readiness> {
         let mut parts = vec![Readiness {
             part: "issuer",
             ready: self.issuer.is_ready(),
@@ -386,6 +392,9 @@ impl Parts {
                     .or(status.tgt.keytab_problem)
                     .unwrap_or_default(),
             });
+        }
+        if let Some(watch) = &self.cutoff {
+            parts.push(cutoff::readiness(watch, now));
         }
         parts
     }

@@ -9,12 +9,14 @@
 //! | `generation.rs` | the rooms of one configuration |
 //! | `orders.rs` | certificates that are ordered (ACME) |
 //! | `guests.rs` | guests synchronized on a schedule |
+//! | `cutoff.rs` | the watch for whoever has left |
 //! | `house.rs` | the generation in use, and how the next takes its place |
 //! | `watch.rs` | when the configuration is read again |
 //! | `sockets.rs`, `supervisor.rs` | what comes from the service manager, and what it is told |
 //! | `workers.rs` | the threads that serve clients |
 //! | `ops.rs` | health and readiness |
 
+mod cutoff;
 mod generation;
 mod guests;
 mod house;

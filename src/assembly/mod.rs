@@ -3,6 +3,7 @@
 //! In: a checked [`Config`]. Out: settings for the tools, which know nothing of the gateway. `app` and
 //! `doctor` build the same things from here, so a check examines what really runs.
 
+mod cutoff;
 mod guests_sync;
 mod own_identity;
 mod partners_sync;
@@ -54,6 +55,7 @@ use crate::pages::Brand;
 use crate::pages::Contact;
 use crate::pages::Logo;
 
+pub use cutoff::cutoff_settings;
 pub use guests_sync::guests_sync_settings;
 pub use partners_sync::partners_sync_settings;
 
@@ -155,7 +157,13 @@ pub fn graph(config: &Config, issuer: &Arc<Issuer>) -> Result<Option<Graph>, Err
     let settings = graph::Settings {
         base_url: base_url.clone(),
         scope: scope.clone(),
-        remember: config.session.recheck,
+        remember: config
+            .cutoff
+            .as_ref()
+            .map_or(config.session.recheck, |cutoff| {
+                // What was answered a moment ago lets nobody stay for longer than was promised.
+                config.session.recheck.min(cutoff.within / 2)
+            }),
         deadline: Duration::from_secs(8),
         capacity: 20_000,
         units_per_second: config.issuer.graph_units_per_second,

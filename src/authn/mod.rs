@@ -38,6 +38,8 @@ mod stay;
 mod touches;
 mod user;
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -378,8 +380,10 @@ impl Authn {
     /// Hears every second what has changed in the store: sign-outs on other replicas, above all. Never returns.
     pub async fn keep_informed(self) {
         let mut silent = false;
+        let mut changed = BTreeSet::new();
         loop {
-            let asked = self.inner.sessions.ask_for_news().await;
+            let asked = self.inner.sessions.ask_for_news(&mut changed).await;
+            self.inner.tell_of_ends(&mut changed).await;
             if let Err(error) = &asked
                 && !silent
             {
@@ -401,6 +405,37 @@ impl Authn {
 }
 
 impl Inner {
+    /// Tells of those of `changed` that another replica has ended: tickets and connections are kept here, too. What cannot be
+    /// read now stays for the next time.
+    async fn tell_of_ends(&self, changed: &mut BTreeSet<Uuid>) {
+        let mut ended = BTreeMap::new();
+        for id in std::mem::take(changed) {
+            match self.store.sign_in(id).await {
+                Ok(Some(record)) => {
+                    if let Some((_, reason)) = record.ended {
+                        ended.insert(id, (record.claims.person, reason));
+                    }
+                }
+                Ok(None) => {}
+                Err(_) => drop(changed.insert(id)),
+            }
+        }
+        if ended.is_empty() {
+            return;
+        }
+        let hanging = self.sessions.hanging_on(&ended.keys().copied().collect());
+        for (sign_in, (person, reason)) in ended {
+            let own = hanging.iter().filter(|(id, _)| *id == sign_in);
+            let told = Ended {
+                person,
+                sign_in,
+                reason,
+                sessions: own.map(|(_, hash)| SessionKey::new(*hash)).collect(),
+            };
+            drop(self.ended.send(told));
+        }
+    }
+
     /// Ends sign-ins and tells everybody.
     async fn end(&self, whose: &Whose, reason: EndReason) -> Result<usize, Stop> {
         let ended = self

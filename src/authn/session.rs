@@ -4,7 +4,10 @@
 //! sign-out on another replica arrives; as long as these answers come, memory is believed for `BELIEVED_WITH_NEWS`,
 //! otherwise for `believe`. While the store does not answer, known sessions go on for `store_grace`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
@@ -338,16 +341,38 @@ impl Sessions {
         }
     }
 
-    /// Asks what has changed in the store, and forgets that.
+    /// Asks what has changed in the store, and forgets that. Sign-ins that sessions in memory hang on are noted in `changed_here`.
     ///
     /// # Errors
     /// The store does not answer; what is in memory is then believed for `believe` as if nobody told anything.
-    pub(super) async fn ask_for_news(&self) -> Result<(), crate::store::Error> {
+    pub(super) async fn ask_for_news(
+        &self,
+        changed_here: &mut BTreeSet<Uuid>,
+    ) -> Result<(), crate::store::Error> {
+        let known = Mutex::new(changed_here);
         let forget = |changed: &Changed| match changed {
-            Changed::SignIn(id) => self.forget_sign_in(*id),
+            Changed::SignIn(id) => {
+                // What this process ended itself, it has told itself.
+                if self.places.known(*id).is_some() && !self.just_ended.contains_key(id) {
+                    known
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(*id);
+                }
+                self.forget_sign_in(*id);
+            }
             Changed::Session(hash) => self.forget_session(hash),
         };
         self.news.ask(self.store.as_ref(), forget).await
+    }
+
+    /// Which sessions in memory hang on these sign-ins.
+    pub(super) fn hanging_on(&self, sign_ins: &BTreeSet<Uuid>) -> Vec<(Uuid, IdHash)> {
+        let all = self.live.iter();
+        let hanging = all.filter(|(_, live)| sign_ins.contains(&live.session.sign_in));
+        hanging
+            .map(|(hash, live)| (live.session.sign_in, *hash))
+            .collect()
     }
 
     /// Drops a sign-in and its sessions from memory.

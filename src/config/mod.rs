@@ -7,6 +7,7 @@
 pub mod acme;
 pub mod applications;
 mod client_credential;
+pub mod cutoff;
 pub mod limits;
 pub mod partners;
 pub mod prints;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 
 use crate::config::acme::Acme;
 use crate::config::applications::maintenance;
+use crate::config::cutoff::Cutoff;
 use crate::config::limits::GatewayRates;
 use crate::config::partners::PartnersSync;
 use crate::config::prints::Prints;
@@ -71,6 +73,8 @@ pub struct Config {
     pub guests_sync: GuestsSync,
     /// Partners' accounts as guests of the cloud; absent = none are.
     pub partners_sync: Option<PartnersSync>,
+    /// Who has left loses running sessions; absent = only with the recheck.
+    pub cutoff: Option<Cutoff>,
     /// A private authority that signed the backends' certificates; absent = the machine's store.
     pub backends_ca: Option<PathBuf>,
     /// What our own pages say and look like.
@@ -130,6 +134,7 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     let synced = root.section("sync");
     let guests_sync = sync::guests(&synced.section("guests"));
     let partners_sync = partners::partners(&synced.section("partners"));
+    let cutoff = cutoff::cutoff(&synced.section("cutoff"));
     synced.finish();
     let backends = root.section("backends");
     let backends_ca = backends.path("ca_file");
@@ -164,6 +169,7 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
         kerberos: kerberos?,
         guests_sync,
         partners_sync,
+        cutoff,
         backends_ca,
         pages,
         log,
@@ -212,6 +218,9 @@ fn check_together(config: &Config, source: &Source, mistakes: &Mistakes) {
         note(key, problem);
     }
     for (key, problem) in partners::together(config) {
+        note(key, problem);
+    }
+    for (key, problem) in cutoff::together(config) {
         note(key, problem);
     }
     for (key, problem) in sync::together(config) {

@@ -14,6 +14,7 @@
 //! | `record` | what stands in a page |
 //! | `exchange` | one question with its tries |
 //! | `writes` | what a synchronization of partners reads and writes |
+//! | `subscriptions` | being told when something has changed |
 //! | `budget` | sign-ins before synchronizations |
 
 mod budget;
@@ -25,6 +26,7 @@ mod people;
 mod question;
 mod record;
 mod retry;
+mod subscriptions;
 mod tenant;
 mod token;
 mod writes;
@@ -57,6 +59,9 @@ pub use record::Removed;
 pub use record::Told;
 pub use record::UserState;
 pub use retry::Patience;
+pub use subscriptions::Subscribed;
+pub use subscriptions::Subscription;
+pub use tenant::LEAVERS_SELECT;
 pub use token::Token;
 pub use token::TokenFuture;
 pub use token::TokenSource;

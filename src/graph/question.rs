@@ -99,3 +99,6 @@ pub(super) const ASSIGN: Question = written(
     "AppRoleAssignment.ReadWrite.All",
     Write::Post,
 );
+pub(super) const SUBSCRIBE: Question = written("subscriptions", "User.Read.All", Write::PostOnce);
+pub(super) const PROLONG: Question =
+    written("subscriptions that go on", "User.Read.All", Write::Patch);

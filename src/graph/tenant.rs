@@ -44,6 +44,50 @@ impl Graph {
         Ok(Pages::of_delta(self, &question::USERS_DELTA, first))
     }
 
+    /// Who was disabled, enabled or deleted since `from`; without it nobody, but a link to go on from. Needs `User.Read.All`.
+    ///
+    /// # Errors
+    /// The base address is unusable.
+    pub fn leavers(&self, from: Option<Link>) -> Result<Pages<Change<UserState>>, Error> {
+        let query = [("$deltatoken", "latest"), ("$select", LEAVERS_SELECT)];
+        let first = from.map_or_else(|| self.query(&["users", "delta"], &query), Ok)?;
+        Ok(Pages::of_delta(self, &question::USERS_DELTA, first))
+    }
+
+    /// Whether this person may sign in, never from memory; absent when Graph does not say. Needs `User.Read.All`.
+    ///
+    /// # Errors
+    /// Graph gave no answer, or knows no such person.
+    pub async fn is_enabled(&self, oid: Uuid) -> Result<Option<bool>, Error> {
+        let link = self.query(&["users", &oid.to_string()], &[("$select", LEAVERS_SELECT)])?;
+        let state: UserState = self
+            .entity(&question::USER, link.url(), About::User(oid))
+            .await?;
+        Ok(state.account_enabled.value().copied())
+    }
+
+    /// The ids of the people in `group`, directly or through other groups. Needs `GroupMember.Read.All`.
+    ///
+    /// # Errors
+    /// The base address is unusable.
+    pub fn transitive_ids(&self, group: Uuid) -> Result<Pages<UserState>, Error> {
+        let path = [
+            "groups",
+            &group.to_string(),
+            "transitiveMembers",
+            "microsoft.graph.user",
+        ];
+        let query = [("$count", "true"), ("$select", "id"), ("$top", "999")];
+        let first = self.query(&path, &query)?;
+        let about = About::Object(group);
+        Ok(Pages::of_list(
+            self,
+            &question::TRANSITIVE_MEMBERS,
+            about,
+            first,
+        ))
+    }
+
     /// What has changed about `groups` and their direct members since `from`; without it, all there is. Needs
     /// `GroupMember.Read.All`.
     ///
@@ -161,5 +205,7 @@ impl Graph {
     }
 }
 
+/// What [`Graph::leavers`] is told: a stored link belongs to it.
+pub const LEAVERS_SELECT: &str = "id,accountEnabled";
 /// Graph's limit of ids in a delta's filter.
 const MAX_DELTA_IDS: usize = 50;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
@@ -84,6 +85,7 @@ use crate::route::target::BadTarget;
 use crate::route::target::Target;
 use crate::sso::BackendCredential;
 use crate::sso::Sso;
+use crate::sync::cutoff::Watch;
 
 /// All rooms, in the order a request walks through them.
 pub struct Pipeline {
@@ -103,6 +105,8 @@ pub struct Pipeline {
     pub sso: Sso,
     /// 6
     pub forwarder: Arc<Forwarder>,
+    /// Whom Graph tells of changes, if it is to.
+    pub cutoff: Option<Arc<Watch>>,
     /// 7
     pub links: Arc<Links>,
     /// What a visitor reads when a walk ends early.
@@ -387,17 +391,15 @@ impl Pipeline {
         if path == "jwks.json" {
             return Ok(key_set(&self.sso.key_set().to_string()));
         }
+        if let Some(watch) = self.cutoff.as_ref().filter(|one| one.hears(path, host)) {
+            let content = whole(content, NOTICES_BODY).await?;
+            return watch.notified(head, &content).await;
+        }
         let Some(own) = OwnPath::parse(path) else {
             return Err(Stop::deny(Code::PathUnknown, format!("{OWN_PREFIX}{path}")));
         };
-        let content =
-            tokio::time::timeout(OWN_BODY_TIME, Limited::new(content, OWN_BODY).collect())
-                .await
-                .map_err(|_| Stop::deny(Code::RequestTimeout, "the form did not arrive"))?
-                .map_err(|error| Stop::deny(Code::BodyTooLarge, error.to_string()))?;
-        self.authn
-            .own_path(own, head, content.to_bytes(), host)
-            .await
+        let content = whole(content, OWN_BODY).await?;
+        self.authn.own_path(own, head, content, host).await
     }
 
     /// The page, or the JSON, for `code`.
@@ -650,6 +652,15 @@ fn redirect(to: &str) -> Response<Body> {
     response
 }
 
+/// What was sent to one of our own paths.
+async fn whole(content: Incoming, most: usize) -> Result<Bytes, Stop> {
+    let content = tokio::time::timeout(OWN_BODY_TIME, Limited::new(content, most).collect())
+        .await
+        .map_err(|_| Stop::deny(Code::RequestTimeout, "the form did not arrive"))?
+        .map_err(|error| Stop::deny(Code::BodyTooLarge, error.to_string()))?;
+    Ok(content.to_bytes())
+}
+
 fn key_set(keys: &str) -> Response<Body> {
     let mut response = Response::new(body::full(keys.to_owned()));
     let headers = response.headers_mut();
@@ -671,4 +682,6 @@ const REASON: HeaderName = HeaderName::from_static("kerbgate-reason");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Our own forms are small.
 const OWN_BODY: usize = 64 * 1024;
+/// Graph puts many notices into one.
+const NOTICES_BODY: usize = 1024 * 1024;
 const OWN_BODY_TIME: Duration = Duration::from_secs(10);

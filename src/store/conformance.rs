@@ -454,6 +454,49 @@ async fn acme_is_written_under_a_lease_only(store: Arc<dyn Store>) {
     assert_eq!(store.acme_since(3).await.unwrap(), []);
 }
 
+async fn marks_are_written_under_a_lease_only(store: Arc<dyn Store>) {
+    let lease = |holder: &str| Lease {
+        name: "cutoff".to_owned(),
+        holder: holder.to_owned(),
+        until: 10,
+    };
+    assert!(!store.save_mark("one", &lease("a"), 1).await.unwrap());
+    assert_eq!(store.mark("cutoff").await.unwrap(), None);
+    assert!(store.take_lease(&lease("a"), 1).await.unwrap());
+    assert!(store.save_mark("one", &lease("a"), 1).await.unwrap());
+    assert!(store.save_mark("two", &lease("a"), 9).await.unwrap());
+    assert!(!store.save_mark("late", &lease("a"), 10).await.unwrap());
+    assert!(!store.save_mark("other", &lease("b"), 2).await.unwrap());
+    let kept = store.mark("cutoff").await.unwrap();
+    assert_eq!(kept.as_deref(), Some("two"));
+    assert_eq!(store.mark("other").await.unwrap(), None);
+}
+
+async fn the_living_are_listed_in_parts(store: Arc<dyn Store>) {
+    for id in 0x900..0x905 {
+        store.add_sign_in(&sign_in(id, id)).await.unwrap();
+    }
+    let ended = Whose::SignIn(Uuid::from_u128(0x902));
+    let ended = store.end_sign_ins(&ended, EndReason::GroupChanged, 200);
+    ended.await.unwrap();
+    let before = Some(Uuid::from_u128(0x8ff));
+    let some = store.live_sign_ins(200, before, 2).await.unwrap();
+    let ids = |some: &[SignIn]| -> Vec<u128> { some.iter().map(|one| one.id.as_u128()).collect() };
+    assert_eq!(ids(&some), [0x900, 0x901]);
+    assert_eq!(some[0], sign_in(0x900, 0x900));
+    let after = Some(some[1].id);
+    let rest = store.live_sign_ins(200, after, 10).await.unwrap();
+    assert_eq!(ids(&rest), [0x903, 0x904]);
+    let late = sign_in(0, 0).expires;
+    assert!(
+        store
+            .live_sign_ins(late, before, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
 async fn every_promise_on(store: Arc<dyn Store>) {
     sign_ins_and_sessions(Arc::clone(&store)).await;
     one_use_secrets(Arc::clone(&store)).await;
@@ -462,6 +505,8 @@ async fn every_promise_on(store: Arc<dyn Store>) {
     links_and_leases(Arc::clone(&store)).await;
     forms_are_kept_for_a_while_and_taken_once(Arc::clone(&store)).await;
     acme_is_written_under_a_lease_only(Arc::clone(&store)).await;
+    marks_are_written_under_a_lease_only(Arc::clone(&store)).await;
+    the_living_are_listed_in_parts(Arc::clone(&store)).await;
     the_sweep_takes_the_dead_only(store).await;
 }
 

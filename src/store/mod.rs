@@ -129,6 +129,13 @@ pub trait Store: Send + Sync + Debug {
         now: i64,
     ) -> Answer<'a, bool>;
 
+    /// Sign-ins that have not ended at `now`, ordered by id, at most `most` of those after `after`.
+    fn live_sign_ins(&self, now: i64, after: Option<Uuid>, most: u32) -> Answer<'_, Vec<SignIn>>;
+    /// How far the work `name` has come.
+    fn mark<'a>(&'a self, name: &'a str) -> Answer<'a, Option<String>>;
+    /// Notes how far the work of this lease has come; false when the lease is no longer its holder's.
+    fn save_mark<'a>(&'a self, content: &'a str, lease: &'a Lease, now: i64) -> Answer<'a, bool>;
+
     /// Removes at most `batch` expired records of each kind; returns how many went.
     fn sweep(&self, now: i64, batch: u32) -> Answer<'_, u64>;
     /// Reads something: does the store answer?

@@ -123,6 +123,8 @@ pub enum EndReason {
     PersonDisabled,
     /// An administrator ended it.
     Administrator,
+    /// A group that let the person in, or kept them out, is not what the sign-in's token says.
+    GroupChanged,
 }
 
 impl EndReason {
@@ -134,6 +136,7 @@ impl EndReason {
             Self::IssuerSignOut => "issuer-sign-out",
             Self::PersonDisabled => "person-disabled",
             Self::Administrator => "administrator",
+            Self::GroupChanged => "group-changed",
         }
     }
 
@@ -145,6 +148,7 @@ impl EndReason {
             Self::IssuerSignOut,
             Self::PersonDisabled,
             Self::Administrator,
+            Self::GroupChanged,
         ]
         .into_iter()
         .find(|reason| reason.as_str() == name)

@@ -80,6 +80,11 @@ pub(super) fn changed(row: &SqliteRow) -> Result<Changed, Unreadable> {
     }
 }
 
+pub(super) fn mark(row: &SqliteRow) -> Result<String, Unreadable> {
+    let record = "mark";
+    Columns { row, record }.get("content")
+}
+
 pub(super) fn sign_in(row: &SqliteRow) -> Result<SignIn, Unreadable> {
     let record = "sign-in";
     let columns = Columns { row, record };

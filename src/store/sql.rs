@@ -113,6 +113,16 @@ SELECT $1, $2, $3, (SELECT COALESCE(MAX(revision), 0) + 1 FROM acme) \
 WHERE EXISTS (SELECT 1 FROM lease WHERE name = $4 AND holder = $5 AND until > $6) \
 ON CONFLICT (kind, name) DO UPDATE SET content = excluded.content, revision = excluded.revision";
 
+pub(super) const LIVE_SIGN_INS: &str = "SELECT id, claims, refresh_token, created, checked, expires, ended, end_reason \
+FROM sign_in WHERE ended IS NULL AND expires > $1 AND id > $2 ORDER BY id LIMIT $3";
+
+pub(super) const MARK: &str = "SELECT content FROM mark WHERE name = $1";
+
+// SECURITY: as with PUT_ACME, the lease is looked at in the statement that writes.
+pub(super) const SAVE_MARK: &str = "INSERT INTO mark (name, content) SELECT $1, $2 \
+WHERE EXISTS (SELECT 1 FROM lease WHERE name = $1 AND holder = $3 AND until > $4) \
+ON CONFLICT (name) DO UPDATE SET content = excluded.content";
+
 /// Each takes the time before which a record is expired, and the batch.
 pub(super) const SWEEP: [&str; 7] = [
     "DELETE FROM kept_form WHERE hash IN (SELECT hash FROM kept_form WHERE expires <= $1 LIMIT $2)",

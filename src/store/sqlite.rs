@@ -682,6 +682,40 @@ impl Store for SqliteStore {
         Box::pin(self.put_all_acme(records, lease, now))
     }
 
+    fn live_sign_ins(&self, now: i64, after: Option<Uuid>, most: u32) -> Answer<'_, Vec<SignIn>> {
+        Box::pin(async move {
+            let after = after.map(|id| id.to_string()).unwrap_or_default();
+            let query = sqlx::query(sql::LIVE_SIGN_INS)
+                .bind(now)
+                .bind(after)
+                .bind(most);
+            let rows = query.fetch_all(&self.read).await;
+            let rows = rows.map_err(|e| self.failed(&e))?;
+            let records: Result<Vec<_>, _> = rows.iter().map(rows::sign_in).collect();
+            records.map_err(|e| self.unreadable(e))
+        })
+    }
+
+    fn mark<'a>(&'a self, name: &'a str) -> Answer<'a, Option<String>> {
+        Box::pin(async move {
+            let row = self
+                .one(&self.read, sqlx::query(sql::MARK).bind(name))
+                .await?;
+            self.read_as(row.as_ref(), rows::mark)
+        })
+    }
+
+    fn save_mark<'a>(&'a self, content: &'a str, lease: &'a Lease, now: i64) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let query = sqlx::query(sql::SAVE_MARK)
+                .bind(&lease.name)
+                .bind(content)
+                .bind(&lease.holder)
+                .bind(now);
+            Ok(self.run(query).await? == 1)
+        })
+    }
+
     fn sweep(&self, now: i64, batch: u32) -> Answer<'_, u64> {
         Box::pin(async move {
             let mut gone = self

@@ -15,6 +15,7 @@
 //! | `apply.rs`, `members.rs` | the steps taken |
 //! | `turn.rs` | one run at a time |
 //! | `keep.rs` | runs on a schedule |
+//! | `cutoff/` | whoever has left loses running sessions, within minutes |
 //! | `partners/` | the other direction: partners with an account here become guests of the cloud |
 //!
 //! # Why
@@ -27,6 +28,7 @@ mod accounts;
 mod apply;
 pub mod brake;
 mod cloud;
+pub mod cutoff;
 pub mod groups;
 pub mod journal;
 mod keep;

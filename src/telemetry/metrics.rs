@@ -50,6 +50,8 @@ pub struct Metrics {
     handshakes: Family<OfKind, Counter>,
     connections: Gauge,
     reloads: Family<OfKind, Counter>,
+    cutoff_rounds: Family<OfKind, Counter>,
+    cutoff_ended: Family<OfKind, Counter>,
     known: ArcSwap<HashMap<String, Arc<OneApplication>>>,
 }
 
@@ -118,6 +120,8 @@ impl Metrics {
             handshakes: Family::default(),
             connections: Gauge::default(),
             reloads: Family::default(),
+            cutoff_rounds: Family::default(),
+            cutoff_ended: Family::default(),
             known: ArcSwap::default(),
             registry: Registry::default(),
         };
@@ -150,6 +154,12 @@ impl Metrics {
         }
         for kind in ["done", "failed", "late"] {
             drop(self.handshakes.get_or_create(&OfKind { kind }));
+        }
+        for kind in ["done", "failed"] {
+            drop(self.cutoff_rounds.get_or_create(&OfKind { kind }));
+        }
+        for kind in ["person-disabled", "group-changed"] {
+            drop(self.cutoff_ended.get_or_create(&OfKind { kind }));
         }
         for kind in ["taken", "refused"] {
             drop(self.reloads.get_or_create(&OfKind { kind }));
@@ -192,6 +202,10 @@ impl Metrics {
         to.register("store_errors", help, self.store_errors.clone());
         let help = "Changes of the configuration, taken or refused";
         to.register("reloads", help, self.reloads.clone());
+        let help = "Rounds in which Graph was asked who has left";
+        to.register("cutoff_rounds", help, self.cutoff_rounds.clone());
+        let help = "People whose running sign-ins ended because they have left, by reason";
+        to.register("cutoff_ended", help, self.cutoff_ended.clone());
     }
 
     /// A request's end.
@@ -317,6 +331,16 @@ impl Metrics {
         if let Some(kind) = trouble {
             self.graph_errors.get_or_create(&OfKind { kind }).inc();
         }
+    }
+
+    /// A round in which Graph was asked who has left came to `kind`: `done` or `failed`.
+    pub fn cutoff_round(&self, kind: &'static str) {
+        self.cutoff_rounds.get_or_create(&OfKind { kind }).inc();
+    }
+
+    /// Somebody's running sign-ins ended for that reason.
+    pub fn cutoff_ended(&self, kind: &'static str) {
+        self.cutoff_ended.get_or_create(&OfKind { kind }).inc();
     }
 
     /// A statement in the store took `spent` and went well or not.

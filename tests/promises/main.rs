@@ -59,6 +59,7 @@ mod iwa_tokens_are_cheap_and_the_same;
 mod kerberos_troubles_have_names;
 mod lab;
 mod large_bodies_stream_through;
+mod leavers_are_cut_off_quickly;
 mod links_lead_to_what_is_published;
 mod logs_hold_no_secrets;
 mod nobody_becomes_somebody_else;

@@ -90,6 +90,7 @@ async fn dashboard_and_alerts_name_what_exists() {
     // Some numbers exist where they are asked for only.
     let asked = "[balance]\nmax_connections = 50\n[balance.health]\npath = \"/\"\n";
     stage.append("apps/wiki.toml", asked);
+    stage.append("kerbgate.toml", "\n[sync.cutoff]\n");
     let _entra = stage.entra(&[]).await;
     let gateway = stage.gateway().await;
     let text = scraped(&gateway).await;

@@ -133,7 +133,14 @@ async fn a_disabled_person_is_out_everywhere_within_the_recheck_time() {
 async fn what_ends_on_another_replica_is_heard_of_here() {
     let world = World::new().await;
     let other = build(&world.issuer, &world.store, world.dir.path(), NOW);
-    let hear = async || world.authn.inner.sessions.ask_for_news().await.unwrap();
+    let mut ended = world.authn.ended();
+    let hear = async || {
+        let mut changed = BTreeSet::new();
+        let inner = &world.authn.inner;
+        inner.sessions.ask_for_news(&mut changed).await.unwrap();
+        inner.tell_of_ends(&mut changed).await;
+        assert!(changed.is_empty(), "the store answers");
+    };
     hear().await;
     let mut browser = Browser::default();
     let user = browser.visit(&world, WIKI, &jane()).await.user();
@@ -153,8 +160,15 @@ async fn what_ends_on_another_replica_is_heard_of_here() {
         .end_person(user.claims().person, EndReason::Administrator)
         .await
         .unwrap();
-    browser.get(&world, intranet).await.user();
+    let last = browser.get(&world, intranet).await.user();
+    assert!(ended.try_recv().is_err(), "nothing has ended here");
     hear().await;
+    // Whoever keeps tickets and connections of the person here drops them, too.
+    let told = ended.try_recv().unwrap();
+    assert_eq!(told.person, user.claims().person);
+    assert_eq!(told.reason, EndReason::Administrator);
+    assert!(told.sessions.contains(&last.session_key()));
+    assert!(ended.try_recv().is_err(), "told once");
     let intranet = intranet.parse().unwrap();
     let shown = browser.request(&world, "GET", &intranet, SCRIPT).await;
     assert_eq!(shown.code(), Code::SessionEnded);

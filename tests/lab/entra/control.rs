@@ -16,6 +16,8 @@
 //! | POST `/_control/people/{name}` | any of `enabled, roles, groups, name, mail, guest, origin, named_in_tokens, onprem_sid, oid, claims, pending, properties` | changes a person; `properties` are what Graph tells of them, `claims` go into every token, null removes |
 //! | DELETE `/_control/people/{name}` | | deletes the person in the cloud, restorable |
 //! | GET `/_control/invitations` | | those sent through Graph, as answered |
+//! | GET `/_control/subscriptions` | | who is told of changes, secrets included |
+//! | DELETE `/_control/subscriptions` | | all go, and their owners are told so |
 //! | GET `/_control/deleted` | | the deleted |
 //! | POST `/_control/deleted/{name}` | | restores a deleted person |
 //! | DELETE `/_control/deleted/{name}` | | deletes them for ever |
@@ -99,6 +101,10 @@ pub fn router() -> Router<Arc<Emulator>> {
         .route("/people", get(people).post(add_person))
         .route("/people/{name}", post(change_person).delete(delete_person))
         .route("/invitations", get(invitations))
+        .route(
+            "/subscriptions",
+            get(subscriptions).delete(drop_subscriptions),
+        )
         .route("/deleted", get(deleted))
         .route("/deleted/{name}", post(restore).delete(purge))
         .route("/groups/{id}", post(group))
@@ -131,6 +137,8 @@ pub async fn table() -> Json<Value> {
         "POST /_control/people/{name}",
         "DELETE /_control/people/{name}",
         "GET /_control/invitations",
+        "GET /_control/subscriptions",
+        "DELETE /_control/subscriptions",
         "GET /_control/deleted",
         "POST /_control/deleted/{name}",
         "DELETE /_control/deleted/{name}",
@@ -357,7 +365,11 @@ async fn change_person(
         .account_mut(&name)
         .ok_or_else(|| missing("person", &name))?;
     change.apply(account);
-    Ok(Json(described(account)))
+    let (told, oid) = (described(account), account.person.oid.clone());
+    drop(world);
+    emulator.tell("users", &oid, "updated");
+    emulator.tell("groups", &oid, "updated");
+    Ok(Json(told))
 }
 
 async fn delete_person(State(emulator): State<Arc<Emulator>>, Path(name): Path<String>) -> Answer {
@@ -374,6 +386,17 @@ async fn delete_person(State(emulator): State<Arc<Emulator>>, Path(name): Path<S
     world.accounts = left;
     let gone: Vec<Account> = gone;
     world.deleted.extend(gone);
+    drop(world);
+    emulator.tell("users", &oid, "deleted");
+    done()
+}
+
+async fn subscriptions(State(emulator): State<Arc<Emulator>>) -> Json<Value> {
+    Json(json!(emulator.world().subscriptions))
+}
+
+async fn drop_subscriptions(State(emulator): State<Arc<Emulator>>) -> Answer {
+    emulator.drop_subscriptions();
     done()
 }
 

@@ -41,6 +41,7 @@ mod metadata;
 mod pages;
 mod params;
 mod scope;
+mod subscriptions;
 mod token_endpoint;
 mod tokens;
 mod world;
@@ -227,6 +228,7 @@ fn router(emulator: Arc<Emulator>) -> Router {
                 .patch(graph_write::change_user)
                 .delete(graph_write::delete_user),
         )
+        .merge(subscriptions::router())
         .route("/graph/v1.0/invitations", post(graph_write::invite))
         .route("/graph/v1.0/groups/{id}/members", get(graph_write::members))
         .route(

@@ -9,6 +9,7 @@ use crate::entra::faults::Faults;
 use crate::entra::graph_sync::Sync;
 use crate::entra::keys::KeyRing;
 use crate::entra::scope::Scope;
+use crate::entra::subscriptions::Subscription;
 use crate::entra::tokens::Seal;
 use crate::people::{self, Person};
 
@@ -90,6 +91,8 @@ pub struct World {
     pub deleted: Vec<Account>,
     /// Sent through Graph, the oldest first.
     pub invitations: Vec<Value>,
+    /// Who wants to be told of changes.
+    pub subscriptions: Vec<Subscription>,
     /// What Graph remembers between the pages of a delta.
     pub sync: Sync,
     pub keys: KeyRing,
@@ -115,6 +118,7 @@ impl World {
             accounts,
             deleted,
             invitations: Vec::new(),
+            subscriptions: Vec::new(),
             sync: Sync::default(),
             keys,
             registration: Registration {

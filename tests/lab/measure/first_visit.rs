@@ -166,7 +166,7 @@ impl FirstVisits {
 }
 
 /// A guest whom nobody has seen before.
-async fn newcomer(stage: &Stage) -> Result<String, Failure> {
+pub async fn newcomer(stage: &Stage) -> Result<String, Failure> {
     let entra: Url = stage.demo.issuer.join("/_control/people")?;
     let login = format!(
         "newcomer-{}@fabrikam.example",

@@ -10,8 +10,10 @@
 //! | `kvno.rs` | the same delegation by MIT's own tool |
 //! | `warm.rs` | processor time and requests a second with everything held |
 //! | `token.rs` | one warm Negotiate token, both ways it can be made |
+//! | `cutoff.rs` | how soon somebody disabled is out |
 //! | `median.rs` | the middle of several rounds |
 
+pub mod cutoff;
 pub mod first_visit;
 pub mod kvno;
 pub mod median;

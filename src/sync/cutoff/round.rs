@@ -1,0 +1,225 @@
+//! One round after the other: whoever is free takes the lease, goes on from the mark, and gives it back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Error;
+use super::Watch;
+use super::look::Live;
+use super::mark::Mark;
+use crate::model::names::PersonId;
+use crate::store::records::EndReason;
+use crate::store::records::Lease;
+use crate::telemetry::metrics::metrics;
+
+impl Watch {
+    /// Rounds, for ever. Never returns.
+    pub async fn keep(self: Arc<Self>) {
+        loop {
+            let pause = self.turn().await;
+            // However many hints come.
+            let least = pause.min(SHORTEST);
+            tokio::time::sleep(least).await;
+            let pause = pause.saturating_sub(least);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.hints.come() => {}
+            }
+        }
+    }
+
+    /// A round, if it is time for one; how long to wait then.
+    async fn turn(&self) -> Duration {
+        let every = self.settings.every();
+        let mark = match self.tools.store.mark(NAME).await {
+            Ok(text) => Mark::read(text.as_deref()),
+            Err(error) => return self.failed(&error.into(), every),
+        };
+        let now = self.tools.clock.unix();
+        self.locked().done = mark.done;
+        self.learn(&mark);
+        let age = mark.done.map(|done| now.saturating_sub(done));
+        let age = age.and_then(|age| u64::try_from(age).ok());
+        let left = age.map_or(Duration::ZERO, |age| {
+            every.saturating_sub(Duration::from_secs(age))
+        });
+        if !left.is_zero() && !self.hints.is_waiting() {
+            // Another replica asks as often: nobody needs to be told twice.
+            return left;
+        }
+        let lease = self.lease();
+        match self.tools.store.take_lease(&lease, now).await {
+            Ok(true) => {}
+            // What the other one is just asking may be older than the hint: so it is not taken yet.
+            Ok(false) if self.hints.is_waiting() => return BUSY,
+            Ok(false) => return every.max(SHORTEST),
+            Err(error) => return self.failed(&error.into(), every),
+        }
+        // What changes from here on is hinted at again.
+        self.hints.take();
+        let done = tokio::select! {
+            done = tokio::time::timeout(self.settings.within, self.round()) => {
+                done.unwrap_or(Err(Error::Late(self.settings.within)))
+            }
+            () = self.lost() => Err(Error::Lost),
+        };
+        drop(self.tools.store.give_lease_back(NAME, &lease.holder).await);
+        match done {
+            Ok(at) => {
+                let mut standing = self.locked();
+                standing.done = Some(at);
+                standing.trouble = None;
+                drop(standing);
+                metrics().cutoff_round("done");
+                every.max(SHORTEST)
+            }
+            Err(error) => self.failed(&error, every),
+        }
+    }
+
+    /// Says what is in the way; nobody's sessions end for it.
+    fn failed(&self, error: &Error, every: Duration) -> Duration {
+        let why = error.to_string();
+        tracing::warn!(
+            why,
+            "whether people have left is not known, their sessions go on; the next round asks again"
+        );
+        metrics().cutoff_round("failed");
+        self.locked().trouble = Some(why);
+        every
+    }
+
+    async fn round(&self) -> Result<i64, Error> {
+        let store = &self.tools.store;
+        // Again, now that it is ours.
+        let mut mark = Mark::read(store.mark(NAME).await?.as_deref());
+        let began = self.tools.clock.unix();
+        // First: what changes while it is asked below is told of.
+        self.be_told(&mut mark).await;
+        let told = self.told(&mark).await?;
+        let live = self.live(began).await?;
+        let gone = self.gone(&told, &mut mark, &live).await?;
+        for oid in &gone {
+            self.end(*oid, EndReason::PersonDisabled).await?;
+        }
+        if self.groups_are_due(&mark, began) {
+            self.check_groups(&mut mark, &live, &gone, began).await?;
+            mark.groups = Some(began);
+        }
+        mark.done = Some(began);
+        // Last: a round that was cut off anywhere is gone through again.
+        let lease = self.lease();
+        let now = self.tools.clock.unix();
+        if !store.save_mark(&mark.text(), &lease, now).await? {
+            return Err(Error::Lost);
+        }
+        Ok(began)
+    }
+
+    /// Sees to the subscriptions. Without them it takes until the next round, and nothing else.
+    async fn be_told(&self, mark: &mut Mark) {
+        let tended = self.tend(mark).await;
+        self.learn(mark);
+        let untold = tended.err().map(|error| error.to_string());
+        if let Some(why) = &untold {
+            tracing::warn!(why, "graph tells of no changes, it is asked all the same");
+        }
+        self.locked().untold = untold;
+    }
+
+    /// A notification about a person is no reason to read all groups.
+    fn groups_are_due(&self, mark: &Mark, now: i64) -> bool {
+        let hinted = self.hints.groups.swap(false, Ordering::AcqRel);
+        let every = i64::try_from(self.settings.every().as_secs()).unwrap_or(i64::MAX);
+        let age = mark.groups.map(|at| now.saturating_sub(at));
+        hinted || age.is_none_or(|age| age < 0 || age >= every)
+    }
+
+    /// Ends the sign-ins whose token is wrong about a group. `gone` are out already.
+    async fn check_groups(
+        &self,
+        mark: &mut Mark,
+        live: &Live,
+        gone: &BTreeSet<uuid::Uuid>,
+        began: i64,
+    ) -> Result<(), Error> {
+        if self.settings.admitting.is_empty() && self.settings.barring.is_empty() {
+            return Ok(());
+        }
+        let members = self.members().await?;
+        mark.forget(began, |group, person| {
+            let is_in = members.get(&group).is_some_and(|all| all.contains(&person));
+            is_in == self.settings.admitting.contains(&group)
+        });
+        for sign_in in live {
+            let oid = sign_in.claims.person.oid;
+            // A token that is younger than the answer knows better.
+            if gone.contains(&oid) || sign_in.checked >= began {
+                continue;
+            }
+            if let Some(group) = self.changed_group(sign_in, &members)
+                && mark.tell(group, oid, began)
+            {
+                self.end(oid, EndReason::GroupChanged).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Who is signed in, of the issuer's tenant.
+    async fn live(&self, now: i64) -> Result<Live, Error> {
+        let mut live = Live::new();
+        let mut after = None;
+        loop {
+            let some = self.tools.store.live_sign_ins(now, after, BATCH).await?;
+            let Some(last) = some.last() else {
+                return Ok(live);
+            };
+            after = Some(last.id);
+            let ours =
+                |one: &crate::store::records::SignIn| one.claims.person.tid == self.settings.tenant;
+            live.extend(some.into_iter().filter(ours));
+        }
+    }
+
+    async fn end(&self, oid: uuid::Uuid, reason: EndReason) -> Result<(), Error> {
+        let tid = self.settings.tenant;
+        let ended = self.tools.authn.end_person(PersonId { tid, oid }, reason);
+        let ended = ended.await.map_err(|_| Error::NotEnded(oid))?;
+        if ended > 0 {
+            metrics().cutoff_ended(reason.as_str());
+        }
+        Ok(())
+    }
+
+    fn lease(&self) -> Lease {
+        Lease {
+            name: String::from(NAME),
+            holder: self.process.clone(),
+            until: self.tools.clock.unix_after(LEASE),
+        }
+    }
+
+    /// Until the lease is somebody else's.
+    async fn lost(&self) {
+        loop {
+            tokio::time::sleep(LEASE / 4).await;
+            let now = self.tools.clock.unix();
+            let ours = self.tools.store.prolong_lease(&self.lease(), now).await;
+            if matches!(ours, Ok(false)) {
+                return;
+            }
+        }
+    }
+}
+
+/// Of the lease and of the mark.
+pub(super) const NAME: &str = "cutoff";
+const LEASE: Duration = Duration::from_secs(30);
+/// While another replica is at it.
+const BUSY: Duration = Duration::from_millis(250);
+const SHORTEST: Duration = Duration::from_secs(1);
+/// Sign-ins read at a time.
+const BATCH: u32 = 1000;
