@@ -9,6 +9,7 @@
 )]
 
 mod accounts;
+mod partners;
 mod shown;
 mod sync;
 
@@ -116,7 +117,8 @@ enum What {
         #[command(subcommand)]
         what: accounts::What,
     },
-    /// Guests of the cloud as accounts in the directory: what would be done, and doing it.
+    /// Guests of the cloud as accounts in the directory, and partners' accounts as guests of the cloud: what would be done, and
+    /// doing it.
     Sync {
         #[command(flatten)]
         config: ConfigFile,

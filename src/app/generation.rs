@@ -48,6 +48,7 @@ use crate::sso::assertion::Signer;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::sync::Sync;
+use crate::sync::partners::Partners;
 
 /// The rooms of one configuration.
 pub(super) struct Generation {
@@ -66,6 +67,8 @@ pub(super) struct Generation {
     _informed: DropGuard,
     /// The same for guests that are synchronized.
     _guests: Option<DropGuard>,
+    /// The same for partners.
+    _partners: Option<DropGuard>,
 }
 
 /// The issuer, its keys kept fresh for as long as somebody holds this.
@@ -239,6 +242,7 @@ struct Raised {
     delegator: Option<Delegator>,
     applications: HashMap<Url, Arc<Application>>,
     guests: Option<Sync>,
+    partners: Option<Partners>,
 }
 
 fn raise(
@@ -268,7 +272,10 @@ fn raise(
     };
     let ends = guests::ends(&authn, &mapping);
     let graph = authz.graph().cloned();
-    let guests = guests::room(config, ground, graph, delegator.as_ref(), ends);
+    let kerberos = delegator.as_ref();
+    let partners = guests::partners(config, ground, graph.clone(), kerberos, ends.clone());
+    let partners = partners.map_err(StartError::one)?;
+    let guests = guests::room(config, ground, graph, kerberos, ends);
     let guests = guests.map_err(StartError::one)?;
     let applications = applications(config, before);
     let pipeline = Pipeline {
@@ -303,6 +310,7 @@ fn raise(
         delegator,
         applications,
         guests,
+        partners,
     })
 }
 
@@ -317,9 +325,15 @@ impl Raised {
         let acme = self.acme.map(|found| found.begin(ground));
         let every = config.guests_sync.every;
         let guests = self.guests.zip(every);
+        let every = config
+            .partners_sync
+            .as_ref()
+            .and_then(|partners| partners.every);
+        let partners = self.partners.zip(every);
         Generation {
             acme,
             _guests: guests.map(|(room, every)| ground.tend(Arc::new(room).keep(every))),
+            _partners: partners.map(|(room, every)| ground.tend(Arc::new(room).keep(every))),
             ports: ports::published(&config),
             _tidy: ground.tend(self.pipeline.authn.clone().keep_tidy()),
             _informed: ground.tend(self.pipeline.authn.clone().keep_informed()),

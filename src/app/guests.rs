@@ -1,4 +1,4 @@
-//! Guests of the cloud that are synchronized on a schedule.
+//! Guests of the cloud and partners, synchronized on a schedule.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::store::records::EndReason;
 use crate::sync::Ends;
 use crate::sync::Sync;
 use crate::sync::Tools;
+use crate::sync::partners::Partners;
 
 /// Ends the sign-ins of whoever was removed, and forgets which account was theirs.
 pub(super) fn ends(authn: &Authn, mapping: &Mapping) -> Ends {
@@ -57,4 +58,37 @@ pub(super) fn room(
     };
     let room = Sync::new(settings, tools).map_err(|error| error.to_string())?;
     Ok(Some(room))
+}
+
+/// The room that synchronizes partners, if it is to do so by itself.
+pub(super) fn partners(
+    config: &Config,
+    ground: &Ground,
+    graph: Option<Graph>,
+    delegator: Option<&Delegator>,
+    ends: Ends,
+) -> Result<Option<Partners>, String> {
+    if config
+        .partners_sync
+        .as_ref()
+        .and_then(|partners| partners.every)
+        .is_none()
+    {
+        return Ok(None);
+    }
+    let settings = assembly::partners_sync_settings(config).map_err(|error| error.to_string())?;
+    let ldap = assembly::ldap_settings(config, delegator).map_err(|error| error.to_string())?;
+    let (Some(settings), Some(ldap), Some(graph)) = (settings, ldap, graph) else {
+        return Err(String::from(
+            "sync.partners.every wants [directory], [mapping] and issuer.graph",
+        ));
+    };
+    let tools = Tools {
+        graph,
+        directory: Directory::new(ldap),
+        store: Some(Arc::clone(&ground.store) as Arc<dyn Store>),
+        clock: ground.clock,
+        ends: Some(ends),
+    };
+    Ok(Some(Partners::new(settings, tools)))
 }

@@ -5,6 +5,7 @@
 
 mod guests_sync;
 mod own_identity;
+mod partners_sync;
 
 use std::fs;
 use std::io;
@@ -54,6 +55,7 @@ use crate::pages::Contact;
 use crate::pages::Logo;
 
 pub use guests_sync::guests_sync_settings;
+pub use partners_sync::partners_sync_settings;
 
 /// What the configuration names and what turned out to be unusable.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,8 @@
 //! Exit codes beside those of every command: 3 = stopped by the brake; 4 = the world is not as the plan says; 5 = not confirmed;
 //! 6 = another run is under way. 1 is also: some steps failed.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::BufRead as _;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
@@ -12,9 +14,11 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 use rustls::crypto::aws_lc_rs;
+use serde::Serialize;
 use serde_json::json;
 
 use super::accounts;
+use super::partners;
 use super::shown::cell;
 use super::shown::json as safe_json;
 use super::shown::shown;
@@ -46,6 +50,9 @@ pub(super) enum What {
     /// Guests of the cloud, as accounts in the directory.
     #[command(subcommand)]
     Guests(Guests),
+    /// Partners' accounts in the directory, as guests of the cloud.
+    #[command(subcommand)]
+    Partners(partners::Partners),
 }
 
 /// What to do about guests.
@@ -82,6 +89,7 @@ impl What {
         match self {
             Self::Guests(Guests::Plan { .. }) => false,
             Self::Guests(Guests::Apply { .. }) => true,
+            Self::Partners(what) => what.writes(),
         }
     }
 }
@@ -133,15 +141,19 @@ impl Error {
 /// Does what was asked.
 pub(super) async fn run(config: Config, what: What) -> Result<ExitCode, Error> {
     drop(aws_lc_rs::default_provider().install_default());
+    let what = match what {
+        What::Guests(what) => what,
+        What::Partners(what) => return partners::run(&config, what).await,
+    };
     let room = open(&config).await?;
     match what {
-        What::Guests(Guests::Plan { json, save }) => plan(&room, json, save).await,
-        What::Guests(Guests::Apply {
+        Guests::Plan { json, save } => plan(&room, json, save).await,
+        Guests::Apply {
             plan,
             accept_removals,
             yes,
             json,
-        }) => {
+        } => {
             let asked = Asked {
                 plan,
                 accept_removals,
@@ -154,23 +166,30 @@ pub(super) async fn run(config: Config, what: What) -> Result<ExitCode, Error> {
 }
 
 async fn open(config: &Config) -> Result<Sync, Error> {
-    let missing = |what: &str| Error::Start(format!("there is no {what} in the configuration"));
     let settings = assembly::guests_sync_settings(config)?
         .ok_or_else(|| missing("[directory] or no [mapping] section"))?;
+    Ok(Sync::new(settings, tools(config).await?)?)
+}
+
+pub(super) fn missing(what: &str) -> Error {
+    Error::Start(format!("there is no {what} in the configuration"))
+}
+
+/// Both sides, and the store if there is one.
+pub(super) async fn tools(config: &Config) -> Result<Tools, Error> {
     let delegator = accounts::delegator(config)?;
     let ldap = assembly::ldap_settings(config, delegator.as_ref())?
         .ok_or_else(|| missing("[directory] section"))?;
     let issuer = Issuer::new(assembly::oidc_settings(config)?, Clock::System)
         .map_err(|error| Error::Start(error.to_string()))?;
     let graph = assembly::graph(config, &Arc::new(issuer))?;
-    let tools = Tools {
+    Ok(Tools {
         graph: graph.ok_or_else(|| missing("issuer.graph"))?,
         directory: Directory::new(ldap),
         store: accounts::store(&config.gateway.state_dir).await?,
         clock: Clock::System,
         ends: None,
-    };
-    Ok(Sync::new(settings, tools)?)
+    })
 }
 
 async fn plan(room: &Sync, json: bool, save: Option<PathBuf>) -> Result<ExitCode, Error> {
@@ -254,7 +273,7 @@ async fn applied(
         }
         outcome => outcome?,
     };
-    tell(&outcome, &saved, asked.json)?;
+    tell(&outcome, &saved.counts, asked.json)?;
     Ok(if outcome.failed.is_empty() {
         ExitCode::SUCCESS
     } else {
@@ -262,7 +281,7 @@ async fn applied(
     })
 }
 
-fn confirm(table: &str) -> Result<(), Error> {
+pub(super) fn confirm(table: &str) -> Result<(), Error> {
     if !std::io::stdin().is_terminal() {
         return Err(Error::NotConfirmed(
             ": nobody can be asked here, say --yes or apply a kept plan",
@@ -346,19 +365,23 @@ fn table(look: &Look, saved: &Saved) -> String {
     text
 }
 
-fn tell_differences(differences: &[Difference]) -> Result<(), Error> {
+pub(super) fn tell_differences(differences: &[Difference]) -> Result<(), Error> {
     let mut err = std::io::stderr();
     for difference in differences {
         let (mark, step) = match difference {
             Difference::Gone(step) => ("in the plan, not needed now:", step),
             Difference::New(step) => ("not in the plan, needed now:", step),
         };
-        writeln!(err, "{mark} {}", shown(&step.to_string()))?;
+        writeln!(err, "{mark} {}", shown(step))?;
     }
     Ok(())
 }
 
-fn tell(outcome: &Outcome, saved: &Saved, json: bool) -> Result<(), Error> {
+pub(super) fn tell<S: Display + Serialize>(
+    outcome: &Outcome<S>,
+    counts: &BTreeMap<String, usize>,
+    json: bool,
+) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
     if json {
         let failed: Vec<_> = outcome
@@ -366,7 +389,7 @@ fn tell(outcome: &Outcome, saved: &Saved, json: bool) -> Result<(), Error> {
             .iter()
             .map(|(step, why)| json!({"step": step, "why": why}))
             .collect();
-        let text = json!({"done": outcome.done, "failed": failed, "counts": saved.counts});
+        let text = json!({"done": outcome.done, "failed": failed, "counts": counts});
         writeln!(out, "{}", safe_json(&text.to_string()))?;
         return Ok(());
     }

@@ -8,6 +8,7 @@ pub mod acme;
 pub mod applications;
 mod client_credential;
 pub mod limits;
+pub mod partners;
 pub mod prints;
 pub mod reader;
 pub mod sections;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use crate::config::acme::Acme;
 use crate::config::applications::maintenance;
 use crate::config::limits::GatewayRates;
+use crate::config::partners::PartnersSync;
 use crate::config::prints::Prints;
 use crate::config::reader::Mistake;
 use crate::config::reader::Mistakes;
@@ -67,6 +69,8 @@ pub struct Config {
     pub kerberos: Option<Kerberos>,
     /// Guests of the cloud as accounts.
     pub guests_sync: GuestsSync,
+    /// Partners' accounts as guests of the cloud; absent = none are.
+    pub partners_sync: Option<PartnersSync>,
     /// A private authority that signed the backends' certificates; absent = the machine's store.
     pub backends_ca: Option<PathBuf>,
     /// What our own pages say and look like.
@@ -125,6 +129,7 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
     let kerberos = sections::kerberos(&root.section("kerberos"), &hosts);
     let synced = root.section("sync");
     let guests_sync = sync::guests(&synced.section("guests"));
+    let partners_sync = partners::partners(&synced.section("partners"));
     synced.finish();
     let backends = root.section("backends");
     let backends_ca = backends.path("ca_file");
@@ -158,6 +163,7 @@ fn read(source: &Source, mistakes: &Mistakes) -> Option<Config> {
         mapping: mapping?,
         kerberos: kerberos?,
         guests_sync,
+        partners_sync,
         backends_ca,
         pages,
         log,
@@ -203,6 +209,9 @@ fn check_together(config: &Config, source: &Source, mistakes: &Mistakes) {
         });
     };
     for (key, problem) in acme::together(config) {
+        note(key, problem);
+    }
+    for (key, problem) in partners::together(config) {
         note(key, problem);
     }
     for (key, problem) in sync::together(config) {

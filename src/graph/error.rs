@@ -102,6 +102,8 @@ struct Problem {
 #[derive(Deserialize)]
 struct ProblemCode {
     code: String,
+    #[serde(default)]
+    message: String,
 }
 
 /// Graph's `error.code`, bounded; empty when there is none.
@@ -109,6 +111,24 @@ pub(super) fn code(body: &[u8]) -> String {
     serde_json::from_slice::<Problem>(body)
         .map(|problem| problem.error.code.chars().take(80).collect())
         .unwrap_or_default()
+}
+
+/// `error.code` and `error.message`, bounded.
+pub(super) fn told(body: &[u8]) -> Option<String> {
+    let problem: Problem = serde_json::from_slice(body).ok()?;
+    let text = format!("{}: {}", problem.error.code, problem.error.message);
+    Some(text.chars().take(300).collect())
+}
+
+/// Graph has no code of its own for "that is so already": `Request_BadRequest`, and these words.
+pub(super) fn is_there_already(body: &[u8]) -> bool {
+    told(body).is_some_and(|text| {
+        let known = [
+            "already exist for the following",
+            "already exists on the object",
+        ];
+        known.iter().any(|words| text.contains(words))
+    })
 }
 
 /// The cause an operator can act on: the last of the chain.

@@ -14,8 +14,11 @@ use super::budget::Priority;
 use super::error::Error;
 use super::error::code;
 use super::error::innermost;
+use super::error::is_there_already;
+use super::error::told;
 use super::link::Link;
 use super::question::Question;
+use super::question::Write;
 use super::retry::retry_after;
 use crate::model::clock::Clock;
 use crate::telemetry::metrics::metrics;
@@ -121,6 +124,8 @@ impl Graph {
         let sent = self.send(call, token, time).await;
         let verdict = match sent {
             Ok(got) => self.judged(call, got),
+            // Whether something was made or sent, nobody knows: who looks again will see.
+            Err(error) if call.question.write == Some(Write::PostOnce) => Verdict::No(error),
             // Half an answer or none. A person's time is up by then, or nearly; a synchronization asks again.
             Err(error @ Error::Unreachable(_)) if call.priority == Priority::Sync => {
                 Verdict::Again(None, error)
@@ -140,6 +145,22 @@ impl Graph {
         let question = call.question.name;
         match got.status {
             StatusCode::OK => Verdict::Answered(got.body),
+            StatusCode::CREATED | StatusCode::NO_CONTENT if call.question.write.is_some() => {
+                Verdict::Answered(got.body)
+            }
+            // Sent again after a lost answer, or by somebody else meanwhile: what was wanted is so.
+            StatusCode::BAD_REQUEST
+                if call.question.write == Some(Write::Post) && is_there_already(&got.body) =>
+            {
+                Verdict::Answered(Vec::new())
+            }
+            StatusCode::GATEWAY_TIMEOUT
+            | StatusCode::INTERNAL_SERVER_ERROR
+            | StatusCode::BAD_GATEWAY
+                if call.question.write == Some(Write::PostOnce) =>
+            {
+                Verdict::No(self.refused(call, &got))
+            }
             StatusCode::UNAUTHORIZED => Verdict::NewToken,
             StatusCode::TOO_MANY_REQUESTS
             | StatusCode::SERVICE_UNAVAILABLE
@@ -178,7 +199,11 @@ impl Graph {
         Error::Refused {
             question,
             status: got.status.as_u16(),
-            code,
+            // Why a write is refused stands in the message alone; a question's may quote people.
+            code: match call.question.write {
+                Some(_) => told(&got.body).unwrap_or(code),
+                None => code,
+            },
         }
     }
 
@@ -193,10 +218,16 @@ impl Graph {
     async fn send(&self, call: &Call<'_>, token: &str, time: Duration) -> Result<Got, Error> {
         let unreachable = |e: reqwest::Error| Error::Unreachable(innermost(&e));
         let http = &self.inner.http;
-        let mut request = match &call.body {
-            Some(body) => http.post(call.url.clone()).json(body),
-            None => http.get(call.url.clone()),
+        let url = call.url.clone();
+        let mut request = match (call.question.write, &call.body) {
+            (None, None) => http.get(url),
+            (None | Some(Write::Post | Write::PostOnce), _) => http.post(url),
+            (Some(Write::Patch), _) => http.patch(url),
+            (Some(Write::Delete), _) => http.delete(url),
         };
+        if let Some(body) = &call.body {
+            request = request.json(body);
+        }
         if call.question.eventual {
             request = request.header("consistencylevel", "eventual");
         }

@@ -13,6 +13,7 @@
 //! | `pages` | one page after the other, links pinned, circles noticed |
 //! | `record` | what stands in a page |
 //! | `exchange` | one question with its tries |
+//! | `writes` | what a synchronization of partners reads and writes |
 //! | `budget` | sign-ins before synchronizations |
 
 mod budget;
@@ -26,6 +27,7 @@ mod record;
 mod retry;
 mod tenant;
 mod token;
+mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +60,11 @@ pub use retry::Patience;
 pub use token::Token;
 pub use token::TokenFuture;
 pub use token::TokenSource;
+pub use writes::Application;
+pub use writes::Invitation;
+pub use writes::Known;
+pub use writes::Letter;
+pub use writes::Member;
 
 /// How long Graph remembers where a delta stood: seven days for users and groups.
 pub const DELTA_LASTS: Duration = Duration::from_secs(7 * 86_400);

@@ -15,6 +15,19 @@ pub(super) struct Question {
     pub(super) eventual: bool,
     /// Bytes of the largest answer believed.
     pub(super) limit: usize,
+    /// How something is written; absent = it is a question.
+    pub(super) write: Option<Write>,
+}
+
+/// How something is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Write {
+    /// POST, that may be sent again when no answer came.
+    Post,
+    /// POST that makes something or sends mail: never sent again unless Graph said that it did nothing.
+    PostOnce,
+    Patch,
+    Delete,
 }
 
 const fn small(name: &'static str, permission: &'static str, cost: u32) -> Question {
@@ -24,6 +37,7 @@ const fn small(name: &'static str, permission: &'static str, cost: u32) -> Quest
         cost,
         eventual: false,
         limit: 256 * 1024,
+        write: None,
     }
 }
 
@@ -31,6 +45,13 @@ const fn paged(name: &'static str, permission: &'static str, cost: u32) -> Quest
     Question {
         limit: 16 * 1024 * 1024,
         ..small(name, permission, cost)
+    }
+}
+
+const fn written(name: &'static str, permission: &'static str, write: Write) -> Question {
+    Question {
+        write: Some(write),
+        ..small(name, permission, 2)
     }
 }
 
@@ -52,3 +73,29 @@ pub(super) const TRANSITIVE_MEMBERS: Question = Question {
 };
 pub(super) const DELETED_ITEMS: Question = paged("deletedItems", "User.Read.All", 2);
 pub(super) const ASSIGNED_TO: Question = paged("appRoleAssignedTo", "Application.Read.All", 2);
+pub(super) const USERS: Question = paged("users", "User.Read.All", 2);
+pub(super) const MEMBERS: Question = paged("members", "GroupMember.Read.All", 3);
+pub(super) const SERVICE_PRINCIPAL: Question =
+    small("servicePrincipals", "Application.Read.All", 1);
+pub(super) const INVITE: Question = written("invitations", "User.Invite.All", Write::PostOnce);
+pub(super) const CONVERT: Question = written(
+    "invitations of internal users",
+    "User.Invite.All with User.ReadWrite.All",
+    Write::PostOnce,
+);
+pub(super) const CHANGE_USER: Question =
+    written("changes of users", "User.ReadWrite.All", Write::Patch);
+pub(super) const DELETE_USER: Question =
+    written("deletions of users", "User.ReadWrite.All", Write::Delete);
+pub(super) const RESTORE_USER: Question =
+    written("restored users", "User.ReadWrite.All", Write::Post);
+pub(super) const ADD_MEMBER: Question = written(
+    "new members of groups",
+    "GroupMember.ReadWrite.All",
+    Write::Post,
+);
+pub(super) const ASSIGN: Question = written(
+    "assignments to applications",
+    "AppRoleAssignment.ReadWrite.All",
+    Write::Post,
+);

@@ -137,7 +137,7 @@ impl Graph {
             .await
     }
 
-    async fn entity<T: DeserializeOwned>(
+    pub(super) async fn entity<T: DeserializeOwned>(
         &self,
         question: &Question,
         url: &Url,
@@ -154,7 +154,7 @@ impl Graph {
         serde_json::from_slice(&body).map_err(|_| Error::Answer(question.name))
     }
 
-    fn query(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Link, Error> {
+    pub(super) fn query(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Link, Error> {
         let mut url = self.url(path)?;
         url.query_pairs_mut().extend_pairs(query);
         Ok(Link::own(url))

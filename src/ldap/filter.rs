@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::error::Error;
 
-/// A search filter. There is no way to make one from text: values are escaped as they go in.
+/// A search filter. Values are escaped as they go in; whole ones come from the configuration alone ([`Self::written`]).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Filter(String);
 
@@ -25,6 +25,23 @@ impl Filter {
     #[must_use]
     pub fn present(attribute: &Attribute) -> Self {
         Self(format!("({attribute}=*)"))
+    }
+
+    /// A filter in an administrator's own words.
+    ///
+    /// SECURITY: for text from the configuration only. Nothing that a token, Graph or a directory said may become part of it.
+    ///
+    /// # Errors
+    /// It is no filter (RFC 4515).
+    pub fn written(text: &str) -> Result<Self, Error> {
+        let text = text.trim();
+        match ldap3::parse_filter(text) {
+            Ok(_) if text.starts_with('(') && text.len() <= 4096 => Ok(Self(text.to_owned())),
+            Ok(_) | Err(_) => Err(Error::Setup {
+                what: format!("filter {text:?}"),
+                reason: String::from("wanted: a filter in parentheses (RFC 4515)"),
+            }),
+        }
     }
 
     /// All of `parts`.
@@ -157,6 +174,15 @@ mod tests {
                     "{value:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn an_administrators_filter_is_one_filter() {
+        let good = "(&(employeeType=Partner)(!(title=Robot)))";
+        assert_eq!(Filter::written(good).unwrap().as_str(), good);
+        for bad in ["", "employeeType=x", "(a=b", "(a=b))", "(a=b)(c=d)", "(=x)"] {
+            assert!(Filter::written(bad).is_err(), "{bad}");
         }
     }
 

@@ -34,19 +34,28 @@ use crate::store::records::AccountLink;
 use crate::store::records::EndReason;
 
 /// How a run ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome<S = Step> {
     /// Steps taken.
     pub done: usize,
     /// Steps that were not, with the reason.
-    pub failed: Vec<(Step, String)>,
+    pub failed: Vec<(S, String)>,
+}
+
+impl<S> Default for Outcome<S> {
+    fn default() -> Self {
+        Self {
+            done: 0,
+            failed: Vec::new(),
+        }
+    }
 }
 
 /// Told of each step before it is taken: its number from 1, how many there are.
-pub type Progress<'a> = &'a (dyn Fn(usize, usize, &Step) + Send + std::marker::Sync);
+pub type Progress<'a, S = Step> = &'a (dyn Fn(usize, usize, &S) + Send + std::marker::Sync);
 
 /// How long the second try waits, once a connection broke.
-const BREATH: Duration = Duration::from_secs(1);
+pub(super) const BREATH: Duration = Duration::from_secs(1);
 
 /// Who wants a run, and of which approved plan.
 #[derive(Clone, Debug)]
@@ -68,7 +77,7 @@ impl Sync {
         let run = Uuid::now_v7();
         let mut journal = Journal::open(&self.folder)?;
         let time = || super::time_text(self.tools.clock.unix());
-        journal.write(&Line::Begin {
+        journal.write(&Line::<Step>::Begin {
             run,
             time: time(),
             plan: wanted.plan.clone(),
@@ -90,7 +99,7 @@ impl Sync {
                 tokio::time::sleep(BREATH).await;
                 taken = self.take(step).await.or_else(|error| gone(step, error));
             }
-            journal.write(&Line::After {
+            journal.write(&Line::<Step>::After {
                 run,
                 time: time(),
                 number,
@@ -105,7 +114,7 @@ impl Sync {
                 Err(error) => outcome.failed.push((step.clone(), error.to_string())),
             }
         }
-        journal.write(&Line::End {
+        journal.write(&Line::<Step>::End {
             run,
             time: time(),
             tenant: self.tenant,
@@ -276,7 +285,7 @@ fn meanwhile(why: String) -> Error {
     Error::Meanwhile(why)
 }
 
-fn is_connection(error: &Error) -> bool {
+pub(super) fn is_connection(error: &Error) -> bool {
     match error {
         Error::Directory(error) | Error::Lifecycle(lifecycle::Error::Directory(error)) => {
             error.is_connection()

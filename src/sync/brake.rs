@@ -61,6 +61,8 @@ pub enum Reason {
     EmptyTenant,
     /// No guest is in scope.
     EmptyScope,
+    /// No account on premises is in scope, and people in the cloud are recorded as theirs.
+    EmptyDirectory,
     /// Not the tenant of the last run.
     OtherTenant {
         /// That one.
@@ -84,7 +86,7 @@ impl fmt::Display for Reason {
             Self::TooMany { removals, limit } => {
                 write!(
                     f,
-                    "it would remove {removals} accounts; the limit is {limit} (sync.guests.brake_removals)"
+                    "it would remove {removals} accounts; the limit is {limit} (brake_removals)"
                 )
             }
             Self::TooLargeAShare {
@@ -93,10 +95,11 @@ impl fmt::Display for Reason {
                 percent,
             } => write!(
                 f,
-                "it would remove {removals} of {of} accounts in use; the limit is {percent} of a hundred (sync.guests.brake_percent)"
+                "it would remove {removals} of {of} accounts in use; the limit is {percent} of a hundred (brake_percent)"
             ),
             Self::EmptyTenant => f.write_str("graph told of nobody at all"),
             Self::EmptyScope => f.write_str("nobody is in scope"),
+            Self::EmptyDirectory => f.write_str("the directory told of no account in scope"),
             Self::OtherTenant { before } => {
                 write!(f, "the run before was for another tenant, {before}")
             }
@@ -115,37 +118,59 @@ impl fmt::Display for Reason {
 /// Every reason to stop before `plan`; none = go.
 #[must_use]
 pub fn reasons(world: &World, plan: &Plan, limits: &Limits, around: &Circumstances) -> Vec<Reason> {
-    let removals = plan.removals();
+    let cloud = &world.cloud;
+    let nobody = cloud.scope.as_ref().is_some_and(|scope| scope.is_empty());
+    let load = Load {
+        tenant: world.tenant,
+        now: world.now,
+        removals: plan.removals(),
+        in_use: plan.in_use,
+        odd: match (cloud.told, nobody) {
+            (0, _) => Some(Reason::EmptyTenant),
+            (_, true) => Some(Reason::EmptyScope),
+            (_, false) => None,
+        },
+    };
+    judge(load, limits, around)
+}
+
+/// What a brake looks at, whatever is synchronized.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// The tenant.
+    pub tenant: Uuid,
+    /// When, in seconds since 1970.
+    pub now: i64,
+    /// How many accounts are taken from people.
+    pub removals: usize,
+    /// How many are in use.
+    pub in_use: usize,
+    /// What is odd about a side, if something is.
+    pub odd: Option<Reason>,
+}
+
+/// Every reason to stop before a plan that weighs `load`; none = go.
+#[must_use]
+pub fn judge(load: Load, limits: &Limits, around: &Circumstances) -> Vec<Reason> {
+    let removals = load.removals;
     let mut reasons = Vec::new();
-    if let Some(before) = around
-        .tenant_before
-        .filter(|before| *before != world.tenant)
-    {
+    if let Some(before) = around.tenant_before.filter(|before| *before != load.tenant) {
         reasons.push(Reason::OtherTenant { before });
     }
     if removals == 0 {
         return reasons;
     }
-    if world.cloud.told == 0 {
-        reasons.push(Reason::EmptyTenant);
-    } else if world
-        .cloud
-        .scope
-        .as_ref()
-        .is_some_and(|scope| scope.is_empty())
-    {
-        reasons.push(Reason::EmptyScope);
-    }
+    reasons.extend(load.odd);
     if let Some(ahead) = around
         .controller
-        .map(|theirs| world.now.saturating_sub(theirs))
+        .map(|theirs| load.now.saturating_sub(theirs))
         && ahead.abs() > APART
     {
         reasons.push(Reason::Clocks { ahead });
     }
     if let Some(by) = around
         .ran_before
-        .map(|before| before.saturating_sub(world.now))
+        .map(|before| before.saturating_sub(load.now))
         && by > APART
     {
         reasons.push(Reason::ClockWentBack { by });
@@ -154,7 +179,7 @@ pub fn reasons(world: &World, plan: &Plan, limits: &Limits, around: &Circumstanc
         let limit = limits.removals;
         reasons.push(Reason::TooMany { removals, limit });
     }
-    let (of, percent) = (plan.in_use, limits.share);
+    let (of, percent) = (load.in_use, limits.share);
     if removals > FEW && removals.saturating_mul(100) > of.saturating_mul(percent) {
         reasons.push(Reason::TooLargeAShare {
             removals,

@@ -4,6 +4,7 @@
 //! the next run looks at the directory as it is. The journal tells it which approved plan was under way, and an administrator
 //! what was happening when the power went.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
 use std::fs::File;
@@ -21,8 +22,10 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use super::saved::Planned;
 use super::step::Step;
 
 /// A journal longer than this is put aside, as `journal.old`, when a run begins.
@@ -31,7 +34,7 @@ const LONG: u64 = 64 * 1024 * 1024;
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
-pub enum Line {
+pub enum Line<S = Step> {
     /// A run begins.
     Begin {
         /// The run.
@@ -56,7 +59,20 @@ pub enum Line {
         /// Its number, from 1.
         number: usize,
         /// The step.
-        step: Step,
+        step: S,
+    },
+    /// What the step under way has made has this id: known from now on, whatever becomes of the step.
+    Made {
+        /// The run.
+        run: Uuid,
+        /// When.
+        time: String,
+        /// The step's number.
+        number: usize,
+        /// Whom the step is about.
+        subject: Uuid,
+        /// The id that was given.
+        id: Uuid,
     },
     /// A step has been taken, or not.
     After {
@@ -85,16 +101,39 @@ pub enum Line {
 }
 
 /// What earlier runs have left behind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Past {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past<S = Step> {
     /// The tenant of the last run.
     pub tenant: Option<Uuid>,
     /// When the journal was last written to.
     pub last: Option<i64>,
     /// The step that was begun and never reported, if the last run was cut off.
-    pub cut_off: Option<Step>,
+    pub cut_off: Option<S>,
     /// People at whose accounts runs of the given plan have been.
     pub begun: BTreeSet<Uuid>,
+    /// What runs have set out to make, by whom it is for: the last time counts.
+    pub making: BTreeMap<Uuid, Making>,
+}
+
+/// Something that a run has set out to make where only the answer tells its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Making {
+    /// When it was begun, in seconds since 1970.
+    pub since: i64,
+    /// The id it was given, if the answer was still heard.
+    pub id: Option<Uuid>,
+}
+
+impl<S> Default for Past<S> {
+    fn default() -> Self {
+        Self {
+            tenant: None,
+            last: None,
+            cut_off: None,
+            begun: BTreeSet::new(),
+            making: BTreeMap::new(),
+        }
+    }
 }
 
 /// The open journal.
@@ -147,7 +186,7 @@ impl Journal {
     ///
     /// # Errors
     /// It cannot be written: nothing may then be done.
-    pub fn write(&mut self, line: &Line) -> io::Result<()> {
+    pub fn write<S: Serialize>(&mut self, line: &Line<S>) -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         self.file.write_all(&text)?;
@@ -159,7 +198,10 @@ impl Journal {
 ///
 /// # Errors
 /// It is there and cannot be read.
-pub fn past(folder: &Path, plan: Option<&str>) -> io::Result<Past> {
+pub fn past<S: Planned + DeserializeOwned>(
+    folder: &Path,
+    plan: Option<&str>,
+) -> io::Result<Past<S>> {
     let file = match File::open(path(folder)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Past::default()),
@@ -169,7 +211,7 @@ pub fn past(folder: &Path, plan: Option<&str>) -> io::Result<Past> {
     let mut of_plan = false;
     for line in BufReader::new(file).split(b'\n') {
         // A line cut short by a crash says nothing.
-        let Ok(line) = serde_json::from_slice::<Line>(&line?) else {
+        let Ok(line) = serde_json::from_slice::<Line<S>>(&line?) else {
             continue;
         };
         match line {
@@ -186,10 +228,23 @@ pub fn past(folder: &Path, plan: Option<&str>) -> io::Result<Past> {
             }
             Line::Before { step, time, .. } => {
                 if of_plan {
-                    past.begun.insert(step.oid);
+                    past.begun.insert(step.subject());
                 }
                 past.last = super::moment(&time);
+                if step.makes() {
+                    let since = past.last.unwrap_or_default();
+                    past.making
+                        .insert(step.subject(), Making { since, id: None });
+                }
                 past.cut_off = Some(step);
+            }
+            Line::Made {
+                time, subject, id, ..
+            } => {
+                past.last = super::moment(&time);
+                if let Some(making) = past.making.get_mut(&subject) {
+                    making.id = Some(id);
+                }
             }
             Line::After { time, .. } | Line::End { time, .. } => {
                 past.last = super::moment(&time);
@@ -210,7 +265,7 @@ mod tests {
     fn what_was_under_way_is_known_whatever_the_last_line_looks_like() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path();
-        assert_eq!(past(home, None).unwrap(), Past::default());
+        assert_eq!(past::<Step>(home, None).unwrap(), Past::default());
         let (run, time) = (Uuid::from_u128(1), String::from("2026-11-23T06:00:00Z"));
         let step = |n| Step {
             act: Act::Disable,
@@ -219,14 +274,14 @@ mod tests {
             name: String::from("a\nb"),
             why: Why::LeftScope,
         };
-        let before = |number, n| Line::Before {
+        let before = |number, n| Line::<Step>::Before {
             run,
             time: time.clone(),
             number,
             step: step(n),
         };
         let tenant = Uuid::from_u128(9);
-        let begin = |plan: Option<&str>| Line::Begin {
+        let begin = |plan: Option<&str>| Line::<Step>::Begin {
             run,
             time: time.clone(),
             plan: plan.map(String::from),
@@ -234,7 +289,7 @@ mod tests {
             by: String::from("anna"),
             steps: 2,
         };
-        let after = Line::After {
+        let after: Line = Line::After {
             run,
             time: time.clone(),
             number: 1,
@@ -254,13 +309,13 @@ mod tests {
             journal.write(line).unwrap();
         }
         journal.file.write_all(b"{\"event\":\"aft").unwrap();
-        let told = past(home, Some("p")).unwrap();
+        let told = past::<Step>(home, Some("p")).unwrap();
         assert_eq!(told.begun, [1, 2].map(Uuid::from_u128).into());
         assert_eq!(told.cut_off, Some(step(2)));
         assert_eq!(told.tenant, Some(tenant));
         let mut journal = Journal::open(home).unwrap();
         journal.write(&begin(None)).unwrap();
-        let told = past(home, Some("q")).unwrap();
+        let told = past::<Step>(home, Some("q")).unwrap();
         assert_eq!((told.begun.len(), told.cut_off), (0, None));
     }
 }

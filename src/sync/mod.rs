@@ -14,6 +14,7 @@
 //! | `apply.rs` | the steps taken |
 //! | `turn.rs` | one run at a time |
 //! | `keep.rs` | runs on a schedule |
+//! | `partners/` | the other direction: partners with an account here become guests of the cloud |
 //!
 //! # Why
 //! - Every run begins with the world as it is, and no run with what an earlier one meant to do. So a run that was killed
@@ -27,6 +28,7 @@ pub mod brake;
 mod cloud;
 pub mod journal;
 mod keep;
+pub mod partners;
 pub mod plan;
 pub mod saved;
 pub mod step;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::io::Read as _;
@@ -14,6 +15,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::Error;
@@ -23,17 +25,50 @@ use super::plan::LeftAlone;
 use super::step::Act;
 use super::step::Step;
 
-const KIND: &str = "kerbgate-guests-plan";
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 /// A hundred thousand steps are some 40 MB.
 const LONGEST: u64 = 256 * 1024 * 1024;
+
+/// A step as plans, files and the journal see it.
+pub trait Planned: Clone + PartialEq + fmt::Display {
+    /// What files of such plans are called inside.
+    const KIND: &'static str;
+    /// Whom it is about: the id by which the journal finds its steps again.
+    fn subject(&self) -> Uuid;
+    /// Whether it makes something whose id only the answer tells.
+    fn makes(&self) -> bool;
+    /// Whether a run of the same plan that was cut off leaves such a step to be done.
+    fn finishes(&self) -> bool;
+    /// Whether `other` is the same thing to be done.
+    fn same(&self, other: &Self) -> bool;
+}
+
+impl Planned for Step {
+    const KIND: &'static str = "kerbgate-guests-plan";
+
+    fn subject(&self) -> Uuid {
+        self.oid
+    }
+
+    fn makes(&self) -> bool {
+        false
+    }
+
+    fn finishes(&self) -> bool {
+        matches!(self.act, Act::Move { .. })
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        self == other
+    }
+}
 
 /// A plan with everything that it was made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Saved {
-    kind: String,
-    version: u32,
+pub struct Saved<S = Step, L = LeftAlone> {
+    pub(super) kind: String,
+    pub(super) version: u32,
     /// The program's version.
     pub kerbgate: String,
     /// The tenant.
@@ -49,18 +84,18 @@ pub struct Saved {
     /// Why a run would stop before it.
     pub brake: Vec<Reason>,
     /// What is done, in this order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<S>,
     /// What is left alone, and why.
-    pub left_alone: Vec<LeftAlone>,
+    pub left_alone: Vec<L>,
 }
 
 /// A step that is in one of two plans only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Difference {
     /// Approved, and not needed now.
-    Gone(Step),
+    Gone(String),
     /// Needed now, and not approved.
-    New(Step),
+    New(String),
 }
 
 impl Saved {
@@ -72,7 +107,7 @@ impl Saved {
             *counts.entry(step.act.as_str().to_owned()).or_insert(0) += 1;
         }
         Self {
-            kind: KIND.to_owned(),
+            kind: Step::KIND.to_owned(),
             version: VERSION,
             kerbgate: env!("CARGO_PKG_VERSION").to_owned(),
             tenant: look.world.tenant,
@@ -85,7 +120,9 @@ impl Saved {
             left_alone: look.plan.left_alone.clone(),
         }
     }
+}
 
+impl<S: Planned + Serialize + DeserializeOwned, L: Serialize + DeserializeOwned> Saved<S, L> {
     /// Names the plan in the journal.
     #[must_use]
     pub fn id(&self) -> String {
@@ -127,8 +164,8 @@ impl Saved {
             return Err(bad(format!("is longer than {LONGEST} bytes")));
         }
         let saved: Self = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
-        if saved.kind != KIND || saved.version != VERSION {
-            return Err(bad(format!("is no {KIND} of version {VERSION}")));
+        if saved.kind != S::KIND || saved.version != VERSION {
+            return Err(bad(format!("is no {} of version {VERSION}", S::KIND)));
         }
         Ok(saved)
     }
@@ -136,20 +173,18 @@ impl Saved {
     /// How `now` differs from what was approved. `begun`: people at whose account a run of this very plan has already been, which
     /// explains a step that is gone, and one that finishes it.
     #[must_use]
-    pub fn differences(&self, now: &[Step], begun: &BTreeSet<Uuid>) -> Vec<Difference> {
+    pub fn differences(&self, now: &[S], begun: &BTreeSet<Uuid>) -> Vec<Difference> {
+        let same = |all: &[S], step: &S| all.iter().any(|one| one.same(step));
         let gone = self
             .steps
             .iter()
-            .filter(|step| !now.contains(step) && !begun.contains(&step.oid))
-            .cloned()
-            .map(Difference::Gone);
-        let finishes =
-            |step: &Step| begun.contains(&step.oid) && matches!(step.act, Act::Move { .. });
+            .filter(|step| !same(now, step) && !begun.contains(&step.subject()))
+            .map(|step| Difference::Gone(step.to_string()));
+        let finishes = |step: &S| begun.contains(&step.subject()) && step.finishes();
         let new = now
             .iter()
-            .filter(|step| !self.steps.contains(step) && !finishes(step))
-            .cloned()
-            .map(Difference::New);
+            .filter(|step| !same(&self.steps, step) && !finishes(step))
+            .map(|step| Difference::New(step.to_string()));
         gone.chain(new).collect()
     }
 }

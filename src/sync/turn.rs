@@ -7,6 +7,7 @@ use std::fs;
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -19,18 +20,29 @@ use super::Run;
 use super::Sync;
 use super::journal;
 use super::saved::Saved;
+use crate::model::clock::Clock;
+use crate::store::Store;
 use crate::store::records::Lease;
 
 const NAME: &str = "sync:guests";
 const LEASE: Duration = Duration::from_secs(60);
 const PROLONG_EVERY: Duration = Duration::from_secs(15);
 
+/// Lock and lease of a run, whatever it synchronizes.
+#[derive(Debug)]
+pub(super) struct Hold {
+    store: Option<Arc<dyn Store>>,
+    clock: Clock,
+    name: &'static str,
+    holder: String,
+    _lock: File,
+}
+
 /// A run under way.
 #[derive(Debug)]
 pub struct Turn<'a> {
     room: &'a Sync,
-    holder: String,
-    _lock: File,
+    hold: Hold,
 }
 
 impl Sync {
@@ -39,27 +51,9 @@ impl Sync {
     /// # Errors
     /// Another run is under way, or folder or store cannot be used.
     pub async fn begin(&self) -> Result<Turn<'_>, Error> {
-        journal::folder(&self.folder)?;
-        let path = self.folder.join("lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                return Err(Error::Busy(format!("{} is locked", path.display())));
-            }
-            Err(fs::TryLockError::Error(error)) => return Err(error.into()),
-        }
-        let turn = Turn {
-            room: self,
-            holder: holder(&self.folder)?,
-            _lock: lock,
-        };
-        turn.take_lease().await?;
-        Ok(turn)
+        let tools = &self.tools;
+        let hold = Hold::take(&self.folder, tools.store.clone(), tools.clock, NAME).await?;
+        Ok(Turn { room: self, hold })
     }
 }
 
@@ -80,11 +74,43 @@ fn fresh(path: &Path) -> io::Result<String> {
     Ok(name)
 }
 
-impl Turn<'_> {
-    async fn take_lease(&self) -> Result<(), Error> {
-        let tools = &self.room.tools;
-        if let Some(store) = &tools.store
-            && !store.take_lease(&self.lease(), tools.clock.unix()).await?
+impl Hold {
+    /// Takes both: the lock in `folder`, the lease `name` in the store.
+    pub(super) async fn take(
+        folder: &Path,
+        store: Option<Arc<dyn Store>>,
+        clock: Clock,
+        name: &'static str,
+    ) -> Result<Self, Error> {
+        journal::folder(folder)?;
+        let path = folder.join("lock");
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(Error::Busy(format!("{} is locked", path.display())));
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(error.into()),
+        }
+        let hold = Self {
+            store,
+            clock,
+            name,
+            holder: holder(folder)?,
+            _lock: lock,
+        };
+        hold.renew().await?;
+        Ok(hold)
+    }
+
+    /// Takes the lease, or keeps it.
+    pub(super) async fn renew(&self) -> Result<(), Error> {
+        if let Some(store) = &self.store
+            && !store.take_lease(&self.lease(), self.clock.unix()).await?
         {
             let why = "another replica holds the lease";
             return Err(Error::Busy(String::from(why)));
@@ -94,12 +120,46 @@ impl Turn<'_> {
 
     fn lease(&self) -> Lease {
         Lease {
-            name: NAME.to_owned(),
+            name: self.name.to_owned(),
             holder: self.holder.clone(),
-            until: self.room.tools.clock.unix_after(LEASE),
+            until: self.clock.unix_after(LEASE),
         }
     }
 
+    /// Does `work` for as long as the lease is ours; cut off, it is as if the process had been killed.
+    pub(super) async fn during<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            done = work => done,
+            () = self.lost() => Err(Error::Busy(String::from("the lease was lost to another replica"))),
+        }
+    }
+
+    async fn lost(&self) {
+        let Some(store) = &self.store else {
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::time::sleep(PROLONG_EVERY).await;
+            let now = self.clock.unix();
+            if matches!(store.prolong_lease(&self.lease(), now).await, Ok(false)) {
+                return;
+            }
+        }
+    }
+
+    /// Gives the lease back.
+    pub(super) async fn give_back(self) {
+        if let Some(store) = &self.store {
+            // If it stays, it ends by itself.
+            drop(store.give_lease_back(self.name, &self.holder).await);
+        }
+    }
+}
+
+impl Turn<'_> {
     /// What would be done now; `approved`: it must be what that plan says.
     ///
     /// # Errors
@@ -114,7 +174,7 @@ impl Turn<'_> {
         {
             return Err(Error::OtherTenant { plan, here });
         }
-        let look = self.held(self.room.look_after(&past)).await?;
+        let look = self.hold.during(self.room.look_after(&past)).await?;
         if let Some(saved) = approved {
             let differences = saved.differences(&look.plan.steps, &past.begun);
             if !differences.is_empty() {
@@ -146,37 +206,14 @@ impl Turn<'_> {
             return Ok(Outcome::default());
         }
         // Somebody may have thought about it for longer than a lease lasts.
-        self.take_lease().await?;
-        self.held(self.room.carry_out(&look.plan.steps, run, progress))
+        self.hold.renew().await?;
+        self.hold
+            .during(self.room.carry_out(&look.plan.steps, run, progress))
             .await
     }
 
     /// Gives the lease back.
     pub async fn end(self) {
-        if let Some(store) = &self.room.tools.store {
-            // If it stays, it ends by itself.
-            drop(store.give_lease_back(NAME, &self.holder).await);
-        }
-    }
-
-    /// Does `work` for as long as the lease is ours; cut off, it is as if the process had been killed.
-    async fn held<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        tokio::select! {
-            done = work => done,
-            () = self.lost() => Err(Error::Busy(String::from("the lease was lost to another replica"))),
-        }
-    }
-
-    async fn lost(&self) {
-        let Some(store) = &self.room.tools.store else {
-            return std::future::pending().await;
-        };
-        loop {
-            tokio::time::sleep(PROLONG_EVERY).await;
-            let now = self.room.tools.clock.unix();
-            if matches!(store.prolong_lease(&self.lease(), now).await, Ok(false)) {
-                return;
-            }
-        }
+        self.hold.give_back().await;
     }
 }

@@ -12,6 +12,7 @@ import os
 import secrets
 import struct
 import sys
+import uuid
 
 import ldb
 from samba import enable_net_export_keytab
@@ -59,6 +60,13 @@ STAFF = {
     "paula.protected": "Paula Protected",
     "dora.disabled": "Dora Disabled",
 }
+PARTNERS = {
+    "petra.partner": ("Petra Partner", "Northwind", "Buyer"),
+    "paolo.partner": ("Paolo Partner", "Northwind", "Engineer"),
+    "pia.partner": ("Pia Partner", "Tailspin", "Auditor"),
+    "pascal.past": ("Pascal Past", "Tailspin", "Auditor"),
+}
+PARTNER_PASSWORD = "Partner.Pass.2026"
 STAFF_PASSWORD = "Staff.Pass.2026"
 
 
@@ -124,7 +132,7 @@ class Directory:
         )
 
     def folders(self):
-        for name in ["Guests", "Disabled Guests", "Guest Groups", "Staff", "Services"]:
+        for name in ["Guests", "Disabled Guests", "Guest Groups", "Staff", "Partners", "Services"]:
             self.sam.create_ou("OU=%s,%s" % (name, BASE))
 
     def staff(self):
@@ -142,6 +150,19 @@ class Directory:
         # Windows sets this within the hour (SDProp); Samba leaves it to the administrator.
         self.change(self.dn("admin.privileged"), ldb.FLAG_MOD_REPLACE, "adminCount", "1")
         self.sam.add_remove_group_members("Protected Users", ["paula.protected"])
+
+    def partners(self):
+        """People of partner companies who have had an account here all along."""
+        for account, (name, company, title) in PARTNERS.items():
+            given, family = name.split(" ")
+            self.sam.newuser(
+                account, PARTNER_PASSWORD, userou="OU=Partners", givenname=given, surname=family,
+                mailaddress="%s@%s.example" % (account, company.lower()),
+                company=company, jobtitle=title,
+            )
+            self.flag(account, DONT_EXPIRE_PASSWORD)
+            self.passwords[account] = PARTNER_PASSWORD
+        self.flag("pascal.past", ACCOUNT_DISABLED)
 
     def groups(self):
         for name in ["Intranet Users", "Timesheet Users"]:
@@ -178,6 +199,14 @@ class Directory:
             ndr_pack(allowed),
         )
 
+    def attribute(self, name):
+        """The attribute's schemaIDGUID, which an access control entry names it by."""
+        found = self.sam.search(
+            self.sam.get_schema_basedn(), scope=ldb.SCOPE_ONELEVEL,
+            expression="(lDAPDisplayName=%s)" % name, attrs=["schemaIDGUID"],
+        )
+        return uuid.UUID(bytes_le=found[0]["schemaIDGUID"][0])
+
     def rights(self):
         """The least the gateway needs; it is in no administrative group."""
         sid = self.sid("svc-gateway")
@@ -187,6 +216,11 @@ class Directory:
                 "OU=%s,%s" % (folder, BASE),
                 "(OA;CI;CCDC;%s;;%s)(OA;CIIO;GA;;%s;%s)" % (USER_CLASS, sid, USER_CLASS, sid),
             )
+        # Of partners' accounts it may write the anchor, and nothing else.
+        acls.dacl_append_aces(
+            "OU=Partners," + BASE,
+            "(OA;CIIO;WP;%s;%s;%s)" % (self.attribute("msDS-ExternalDirectoryObjectId"), USER_CLASS, sid),
+        )
         acls.dacl_append_aces(
             "OU=Guest Groups," + BASE,
             "(OA;CIIO;RPWP;%s;%s;%s)" % (MEMBER_ATTRIBUTE, GROUP_CLASS, sid),
@@ -226,6 +260,7 @@ def main():
     directory.sam.transaction_start()
     directory.folders()
     directory.staff()
+    directory.partners()
     directory.groups()
     directory.services()
     directory.delegation()
@@ -233,7 +268,7 @@ def main():
     directory.dc_names()
     directory.sam.transaction_commit()
     directory.keytabs(keytabs)
-    accounts = list(STAFF) + list(SERVICES)
+    accounts = list(STAFF) + list(PARTNERS) + list(SERVICES)
     with open(accounts_file, "w", encoding="utf-8") as file:
         json.dump(
             {

@@ -165,7 +165,7 @@ ca_file = "@CA@"
 bind = "kerberos"
 
 [mapping]
-account_bases = ["OU=Guests,@BASE@", "OU=Staff,@BASE@"]
+account_bases = ["OU=Guests,@BASE@", "OU=Staff,@BASE@", "OU=Partners,@BASE@"]
 guests_ou = "OU=Guests,@BASE@"
 disabled_ou = "OU=Disabled Guests,@BASE@"
 groups_ou = "OU=Guest Groups,@BASE@"
@@ -177,6 +177,13 @@ ad_group = "CN=Intranet Users,OU=Guest Groups,@BASE@"
 [[mapping.groups]]
 role = "Timesheet.User"
 ad_group = "CN=Timesheet Users,OU=Guest Groups,@BASE@"
+
+[sync.partners]
+bases = ["OU=Partners,@BASE@"]
+groups = ["99999999-0000-4000-8000-000000000002"]
+[[sync.partners.assign]]
+application = "@CLIENT@"
+role = "Intranet.User"
 
 [kerberos]
 principal = "svc-gateway@@REALM@"

@@ -67,6 +67,7 @@ mod one_backend_may_die;
 mod one_guest_gets_one_account;
 mod only_the_issuers_word_counts;
 mod overage_asks_graph;
+mod partners_go_to_the_cloud;
 mod parts_and_questions_are_carried_as_they_are;
 mod predecessors_accounts_are_adopted;
 mod relay;

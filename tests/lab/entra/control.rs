@@ -13,8 +13,9 @@
 //! | POST `/_control/keys/remove` | `{"kid"}` | takes a key out of the set |
 //! | GET `/_control/people` | | everybody, with object id, groups, roles |
 //! | POST `/_control/people` | `{"login","like",…}` | a new person like another one, with a new object id; further members as below |
-//! | POST `/_control/people/{name}` | any of `enabled, roles, groups, name, mail, guest, origin, named_in_tokens, onprem_sid, oid, claims, pending` | changes a person; `claims` go into every token, null removes |
+//! | POST `/_control/people/{name}` | any of `enabled, roles, groups, name, mail, guest, origin, named_in_tokens, onprem_sid, oid, claims, pending, properties` | changes a person; `properties` are what Graph tells of them, `claims` go into every token, null removes |
 //! | DELETE `/_control/people/{name}` | | deletes the person in the cloud, restorable |
+//! | GET `/_control/invitations` | | those sent through Graph, as answered |
 //! | GET `/_control/deleted` | | the deleted |
 //! | POST `/_control/deleted/{name}` | | restores a deleted person |
 //! | DELETE `/_control/deleted/{name}` | | deletes them for ever |
@@ -96,6 +97,7 @@ pub fn router() -> Router<Arc<Emulator>> {
         .route("/keys/remove", post(remove))
         .route("/people", get(people).post(add_person))
         .route("/people/{name}", post(change_person).delete(delete_person))
+        .route("/invitations", get(invitations))
         .route("/deleted", get(deleted))
         .route("/deleted/{name}", post(restore).delete(purge))
         .route("/groups/{id}", post(group))
@@ -127,6 +129,7 @@ pub async fn table() -> Json<Value> {
         "POST /_control/people",
         "POST /_control/people/{name}",
         "DELETE /_control/people/{name}",
+        "GET /_control/invitations",
         "GET /_control/deleted",
         "POST /_control/deleted/{name}",
         "DELETE /_control/deleted/{name}",
@@ -244,6 +247,8 @@ fn described(account: &Account) -> Value {
         "groups": person.groups,
         "onprem_sid": account.onprem_sid,
         "load": person.load,
+        "pending": person.pending,
+        "properties": account.written,
     })
 }
 
@@ -267,6 +272,7 @@ struct Change {
     oid: Option<String>,
     claims: Option<Object>,
     pending: Option<bool>,
+    properties: Option<Object>,
 }
 
 impl Change {
@@ -288,6 +294,7 @@ impl Change {
         set(&mut person.oid, self.oid);
         set(&mut person.pending, self.pending);
         set(&mut account.claims, self.claims);
+        account.written.extend(self.properties.unwrap_or_default());
         if self.onprem_sid.is_some() {
             account.onprem_sid = self.onprem_sid;
         }
@@ -330,6 +337,7 @@ async fn add_person(State(emulator): State<Arc<Emulator>>, body: Bytes) -> Answe
     account.person.onprem_account = None;
     account.onprem_sid = None;
     account.tokens_valid_from = None;
+    account.written.clear();
     change.apply(&mut account);
     let answer = described(&account);
     world.accounts.push(account);
@@ -365,6 +373,10 @@ async fn delete_person(State(emulator): State<Arc<Emulator>>, Path(name): Path<S
     let gone: Vec<Account> = gone;
     world.deleted.extend(gone);
     done()
+}
+
+async fn invitations(State(emulator): State<Arc<Emulator>>) -> Json<Value> {
+    Json(json!(emulator.world().invitations))
 }
 
 async fn deleted(State(emulator): State<Arc<Emulator>>) -> Json<Value> {

@@ -212,6 +212,15 @@ impl Emulator {
         }
     }
 
+    /// One permission, held by the application itself.
+    pub fn graph_has(&self, headers: &HeaderMap, needed: &str) -> Result<(), No> {
+        let grant = self.graph_token(headers)?;
+        if grant.oid.is_none() && grant.roles.iter().any(|role| role == needed) {
+            return Ok(());
+        }
+        Err(No::denied())
+    }
+
     fn graph_user(&self, id: &str, params: &Params, headers: &HeaderMap) -> Result<Value, No> {
         self.graph_allowed(headers, &["User.Read.All"])?;
         let selected = selection(params)?;
@@ -371,6 +380,10 @@ pub fn properties(account: &Account) -> Map<String, Value> {
         "preferredLanguage": null,
         "companyName": null,
         "employeeType": null,
+        "employeeId": null,
+        "department": null,
+        "onPremisesImmutableId": null,
+        "onPremisesExtensionAttributes": {"extensionAttribute1": null, "extensionAttribute14": null},
         "userType": if person.guest { "Guest" } else { "Member" },
         "accountEnabled": person.enabled,
         "creationType": external.then_some("Invitation"),
@@ -387,7 +400,8 @@ pub fn properties(account: &Account) -> Map<String, Value> {
         "onPremisesUserPrincipalName": of_synced(json!(person.onprem_account.as_ref()
             .map(|account| format!("{account}@contoso.test")))),
     });
-    if let Value::Object(map) = body {
+    if let Value::Object(mut map) = body {
+        map.extend(account.written.clone());
         map
     } else {
         Map::new()
@@ -466,8 +480,12 @@ const USUAL: [&str; 11] = [
 ];
 
 /// What may be selected.
-const ALL: [&str; 28] = [
+const ALL: [&str; 32] = [
     "employeeType",
+    "employeeId",
+    "department",
+    "onPremisesImmutableId",
+    "onPremisesExtensionAttributes",
     "id",
     "userPrincipalName",
     "displayName",

@@ -363,7 +363,7 @@ impl Emulator {
         self.listed(&world, group.chain(people).collect(), params, &path)
     }
 
-    fn listed(
+    pub fn listed(
         &self,
         world: &World,
         rows: Vec<Value>,
@@ -589,7 +589,7 @@ fn replayed(entries: &[Value]) -> Vec<Value> {
     all
 }
 
-fn groups(world: &World) -> BTreeSet<String> {
+pub fn groups(world: &World) -> BTreeSet<String> {
     let of_people = world
         .accounts
         .iter()
@@ -635,7 +635,7 @@ fn with_nested(world: &World, group: &str) -> BTreeSet<String> {
 }
 
 /// The app role's id: the same for the same name; none for "just assigned".
-fn role_id(role: &str) -> String {
+pub fn role_id(role: &str) -> String {
     if role.is_empty() {
         return uuid::Uuid::nil().to_string();
     }

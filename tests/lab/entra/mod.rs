@@ -34,6 +34,7 @@ mod error;
 mod faults;
 mod graph;
 mod graph_sync;
+mod graph_write;
 mod keys;
 mod logout;
 mod metadata;
@@ -220,7 +221,30 @@ fn router(emulator: Arc<Emulator>) -> Router {
             "/graph/v1.0/{principal}/appRoleAssignedTo",
             get(graph_sync::assigned_to),
         )
-        .route("/graph/v1.0/users/{id}", get(graph::user))
+        .route(
+            "/graph/v1.0/users/{id}",
+            get(graph::user)
+                .patch(graph_write::change_user)
+                .delete(graph_write::delete_user),
+        )
+        .route("/graph/v1.0/invitations", post(graph_write::invite))
+        .route("/graph/v1.0/groups/{id}/members", get(graph_write::members))
+        .route(
+            "/graph/v1.0/groups/{id}/members/$ref",
+            post(graph_write::add_member),
+        )
+        .route(
+            "/graph/v1.0/directory/deletedItems/{id}/restore",
+            post(graph_write::restore),
+        )
+        .route(
+            "/graph/v1.0/{principal}",
+            get(graph_write::service_principal),
+        )
+        .route(
+            "/graph/v1.0/servicePrincipals/{id}/appRoleAssignedTo",
+            post(graph_write::assign),
+        )
         .route(
             "/graph/v1.0/users/{id}/checkMemberGroups",
             post(graph::check_member_groups),

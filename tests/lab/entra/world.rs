@@ -21,6 +21,8 @@ pub struct Account {
     pub claims: Map<String, Value>,
     /// Tokens of grants made before this are revoked.
     pub tokens_valid_from: Option<Instant>,
+    /// Properties that Graph has been told, over those that follow from the person.
+    pub written: Map<String, Value>,
 }
 
 /// The application's registration: may change at run time, as an administrator's would.
@@ -86,6 +88,8 @@ pub struct World {
     pub accounts: Vec<Account>,
     /// Deleted in the cloud and restorable.
     pub deleted: Vec<Account>,
+    /// Sent through Graph, the oldest first.
+    pub invitations: Vec<Value>,
     /// What Graph remembers between the pages of a delta.
     pub sync: Sync,
     pub keys: KeyRing,
@@ -110,6 +114,7 @@ impl World {
         let mut world = Self {
             accounts,
             deleted,
+            invitations: Vec::new(),
             sync: Sync::default(),
             keys,
             registration: Registration {
@@ -127,6 +132,10 @@ impl World {
                     "User.Read.All",
                     "GroupMember.Read.All",
                     "Application.Read.All",
+                    "User.Invite.All",
+                    "User.ReadWrite.All",
+                    "GroupMember.ReadWrite.All",
+                    "AppRoleAssignment.ReadWrite.All",
                 ]
                 .map(str::to_owned)
                 .into(),
@@ -206,6 +215,7 @@ impl From<Person> for Account {
             onprem_sid: None,
             claims: Map::new(),
             tokens_valid_from: None,
+            written: Map::new(),
         }
     }
 }

@@ -1,0 +1,433 @@
+//! A plan carried out: step by step, each on the disk before and after.
+//!
+//! Each step looks at its person in the cloud again before it writes: only one whose record names the account is changed. An
+//! invitation is the one thing that cannot be looked at before it is made; its answer goes into the journal at once, and whoever
+//! was invited is recognized by the next run, by that line or by the time of the one before it.
+
+use std::time::Duration;
+
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::BY;
+use super::Partners;
+use super::cloud;
+use super::record::Record;
+use super::record::Recorded;
+use super::step::Act;
+use super::step::Edit;
+use super::step::Step;
+use super::step::Why;
+use super::world::Anchor;
+use super::world::Person;
+use crate::graph;
+use crate::graph::Invitation;
+use crate::model::names::PersonId;
+use crate::store::records::EndReason;
+use crate::store::records::Whose;
+use crate::sync::Ends;
+use crate::sync::Error;
+use crate::sync::Outcome;
+use crate::sync::Progress;
+use crate::sync::Run;
+use crate::sync::apply::BREATH;
+use crate::sync::apply::is_connection;
+use crate::sync::journal::Journal;
+use crate::sync::journal::Line;
+
+/// How often, and how long apart, a person who was just made is asked for until all of Graph knows them.
+const TRIES: u32 = 6;
+const PAUSE: Duration = Duration::from_secs(2);
+/// Clocks differ by so much at most.
+const APART: i64 = 300;
+
+/// The journal of a run under way.
+struct Book<'a> {
+    journal: Journal,
+    run: Uuid,
+    number: usize,
+    room: &'a Partners,
+}
+
+impl Book<'_> {
+    fn time(&self) -> String {
+        crate::sync::time_text(self.room.tools.clock.unix())
+    }
+
+    fn before(&mut self, step: &Step) -> Result<(), Error> {
+        self.number += 1;
+        let line = Line::Before {
+            run: self.run,
+            time: self.time(),
+            number: self.number,
+            step: step.clone(),
+        };
+        Ok(self.journal.write(&line)?)
+    }
+
+    fn made(&mut self, subject: Uuid, id: Uuid) -> Result<(), Error> {
+        let line = Line::<Step>::Made {
+            run: self.run,
+            time: self.time(),
+            number: self.number,
+            subject,
+            id,
+        };
+        Ok(self.journal.write(&line)?)
+    }
+
+    fn after(&mut self, taken: &Result<(), Error>) -> Result<(), Error> {
+        let outcome = match taken {
+            Ok(()) => String::from("done"),
+            Err(error) => error.to_string(),
+        };
+        let line = Line::<Step>::After {
+            run: self.run,
+            time: self.time(),
+            number: self.number,
+            outcome,
+        };
+        Ok(self.journal.write(&line)?)
+    }
+}
+
+impl Partners {
+    /// Takes the steps. The caller holds the lock.
+    pub(super) async fn carry_out(
+        &self,
+        steps: &[Step],
+        wanted: &Run,
+        progress: Progress<'_, Step>,
+    ) -> Result<Outcome<Step>, Error> {
+        let mut book = Book {
+            journal: Journal::open(&self.settings.folder)?,
+            run: Uuid::now_v7(),
+            number: 0,
+            room: self,
+        };
+        let (run, tenant) = (book.run, self.settings.tenant);
+        let begin = Line::<Step>::Begin {
+            run,
+            time: book.time(),
+            plan: wanted.plan.clone(),
+            tenant,
+            by: wanted.by.clone(),
+            steps: steps.len(),
+        };
+        book.journal.write(&begin)?;
+        let mut outcome = Outcome::default();
+        for (number, step) in (1..).zip(steps) {
+            progress(number, steps.len(), step);
+            book.before(step)?;
+            let taken = self.take(step, &mut book).await;
+            book.after(&taken)?;
+            self.audit(step, wanted, &taken);
+            match taken {
+                Ok(()) => outcome.done += 1,
+                Err(error) if ends_the_run(&error) => return Err(error),
+                Err(error) => outcome.failed.push((step.clone(), error.to_string())),
+            }
+        }
+        let end = Line::<Step>::End {
+            run,
+            time: book.time(),
+            tenant,
+            done: outcome.done,
+            failed: outcome.failed.len(),
+        };
+        book.journal.write(&end)?;
+        Ok(outcome)
+    }
+
+    fn audit(&self, step: &Step, run: &Run, taken: &Result<(), Error>) {
+        let outcome = taken
+            .as_ref()
+            .map_or_else(ToString::to_string, |()| String::from("done"));
+        tracing::info!(
+            target: "audit",
+            event = "partner-changed",
+            act = step.act.as_str(),
+            oid = step.oid.map(|oid| oid.to_string()),
+            guid = %step.guid,
+            sam = step.account,
+            reason = step.why.as_str(),
+            outcome,
+            by = run.by,
+            via = "sync",
+        );
+    }
+
+    async fn take(&self, step: &Step, book: &mut Book<'_>) -> Result<(), Error> {
+        if let Act::Invite { address, user_type } = &step.act {
+            return self.invite(step, address, user_type, book).await;
+        }
+        let oid = match step.oid {
+            Some(oid) => oid,
+            // Invited by a step before this one.
+            None => self.anchored(step.guid).await?,
+        };
+        if step.act == Act::Undelete {
+            return Ok(self.tools.graph.restore_user(oid).await?);
+        }
+        let person = self.person(oid).await?;
+        match &person.recorded {
+            Recorded::Ours(record) if record.guid == step.guid => {}
+            Recorded::Nothing if step.act == Act::Link => {}
+            Recorded::Ours(_) | Recorded::Nothing | Recorded::Other(_) => {
+                return Err(meanwhile(
+                    "the record of the person in the cloud is another one now",
+                ));
+            }
+        }
+        let graph = &self.tools.graph;
+        match &step.act {
+            Act::Invite { .. } | Act::Undelete => {}
+            Act::Link => self.link(step, &person).await?,
+            Act::Disable => {
+                let now = (self.tools.clock.unix(), step.why.as_str().to_owned());
+                self.enable(step, oid, false, Some(now)).await?;
+                self.end_sign_ins(oid).await?;
+            }
+            Act::Enable => {
+                if person
+                    .recorded
+                    .ours()
+                    .is_none_or(|record| record.rests.is_none())
+                {
+                    return Err(meanwhile("somebody else has disabled them"));
+                }
+                self.enable(step, oid, true, None).await?;
+            }
+            Act::Convert { address } => {
+                if !person.addresses.contains(address) {
+                    graph.change_user(oid, json!({ "mail": address })).await?;
+                }
+                let invited = graph
+                    .invite(&self.invitation(step, address, "", Some(oid)))
+                    .await?;
+                if invited != oid {
+                    return Err(meanwhile("the invitation led to another person"));
+                }
+            }
+            Act::Update { changes } => graph.change_user(oid, properties(changes)).await?,
+            Act::Join { group } => graph.add_member(*group, oid).await?,
+            Act::Assign { application, role } => self.assign(*application, role, oid).await?,
+            Act::Delete => {
+                let rests = person
+                    .recorded
+                    .ours()
+                    .is_some_and(|record| record.rests.is_some());
+                if person.enabled || !rests || step.why != Why::RestOver {
+                    return Err(meanwhile("they do not rest by our word"));
+                }
+                graph.delete_user(oid).await?;
+                self.end_sign_ins(oid).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a person in the cloud. Who has the address already is not invited: the next look compares.
+    async fn invite(
+        &self,
+        step: &Step,
+        address: &str,
+        user_type: &str,
+        book: &mut Book<'_>,
+    ) -> Result<(), Error> {
+        let graph = &self.tools.graph;
+        let mut pages = graph.with_address(address)?;
+        while let Some(page) = pages.next().await? {
+            if let Some(there) = page.rows.first() {
+                let why = format!("{} has the address already", there.id);
+                return Err(Error::Meanwhile(why));
+            }
+        }
+        let began = self.tools.clock.unix();
+        let values = self.fresh_values(step.guid).await?;
+        let oid = graph
+            .invite(&self.invitation(step, address, user_type, None))
+            .await?;
+        book.made(step.guid, oid)?;
+        let person = self.person(oid).await?;
+        // SECURITY: Graph answers an invitation of somebody it knows under another address with that person.
+        let fresh = person.created.is_some_and(|at| at >= began - APART);
+        if person.recorded != Recorded::Nothing || !person.invited || !fresh {
+            let why = format!("the invitation led to {oid}, who was there before");
+            return Err(Error::Meanwhile(why));
+        }
+        self.link_with(step, &person, values).await
+    }
+
+    /// What the cloud is to hold besides the name, which the invitation brings.
+    async fn fresh_values(&self, guid: Uuid) -> Result<Map<String, Value>, Error> {
+        let Some((_, entry)) = self.account(guid).await? else {
+            return Err(meanwhile("the account is not there any more"));
+        };
+        let now = self.tools.clock.unix();
+        let local = self.settings.local(&entry, guid, true, now);
+        if !local.enabled || local.untouchable.is_some() || local.anchor != Anchor::None {
+            return Err(meanwhile("the account is not as it was planned"));
+        }
+        let flow = &self.settings.rules.flow;
+        let kept = local.values.into_iter();
+        let kept = kept.filter(|(name, _)| flow.contains(&name.as_str()));
+        Ok(kept
+            .map(|(name, value)| (name, Value::from(value)))
+            .collect())
+    }
+
+    async fn link(&self, step: &Step, person: &Person) -> Result<(), Error> {
+        self.link_with(step, person, Map::new()).await
+    }
+
+    /// The record in the cloud first: without it nobody would know whose the anchor is.
+    async fn link_with(
+        &self,
+        step: &Step,
+        person: &Person,
+        mut values: Map<String, Value>,
+    ) -> Result<(), Error> {
+        if person.recorded == Recorded::Nothing {
+            values.extend(self.record(&Record::of(step.guid)));
+            let graph = &self.tools.graph;
+            graph.change_user(person.oid, Value::Object(values)).await?;
+        }
+        let mut anchored = self.anchor(step.guid, person.oid).await;
+        if anchored.as_ref().is_err_and(is_connection) {
+            tokio::time::sleep(BREATH).await;
+            anchored = self.anchor(step.guid, person.oid).await;
+        }
+        anchored
+    }
+
+    fn record(&self, record: &Record) -> Map<String, Value> {
+        let text = record.text(self.settings.realm());
+        let attribute = json!({ self.settings.record.as_str(): text });
+        let mut map = Map::new();
+        map.insert(String::from("onPremisesExtensionAttributes"), attribute);
+        map
+    }
+
+    /// State and record in one write: who rests is always recorded as resting by our word.
+    async fn enable(
+        &self,
+        step: &Step,
+        oid: Uuid,
+        enabled: bool,
+        rests: Option<(i64, String)>,
+    ) -> Result<(), Error> {
+        let guid = step.guid;
+        let mut map = self.record(&Record { guid, rests });
+        map.insert(String::from("accountEnabled"), json!(enabled));
+        let graph = &self.tools.graph;
+        Ok(graph.change_user(oid, Value::Object(map)).await?)
+    }
+
+    fn invitation<'a>(
+        &'a self,
+        step: &'a Step,
+        address: &'a str,
+        user_type: &'a str,
+        internal: Option<Uuid>,
+    ) -> Invitation<'a> {
+        Invitation {
+            address,
+            name: if step.name.is_empty() {
+                &step.account
+            } else {
+                &step.name
+            },
+            redirect: &self.settings.redirect,
+            user_type,
+            letter: self.settings.letter.as_ref(),
+            internal,
+        }
+    }
+
+    async fn assign(&self, client: Uuid, role: &str, oid: Uuid) -> Result<(), Error> {
+        let graph = &self.tools.graph;
+        let application = graph.application(client).await?;
+        let Some(role_id) = application.role(role) else {
+            return Err(meanwhile("the application has no such role any more"));
+        };
+        Ok(graph.assign(application.id, role_id, oid).await?)
+    }
+
+    /// Whom the account is anchored to.
+    async fn anchored(&self, guid: Uuid) -> Result<Uuid, Error> {
+        let now = self.tools.clock.unix();
+        let found = self.account(guid).await?;
+        let local = found.map(|(_, entry)| self.settings.local(&entry, guid, true, now));
+        let oid = local.and_then(|local| local.anchor.oid());
+        oid.ok_or_else(|| meanwhile("the account belongs to nobody in the cloud"))
+    }
+
+    /// The person as they are now. Who was just made is not known everywhere at once.
+    async fn person(&self, oid: Uuid) -> Result<Person, Error> {
+        for _ in 1..TRIES {
+            match self.tools.graph.known(oid).await {
+                Ok(known) => return cloud::person(&known, &self.settings),
+                Err(graph::Error::UserUnknown(_)) => tokio::time::sleep(PAUSE).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let known = self.tools.graph.known(oid).await?;
+        cloud::person(&known, &self.settings)
+    }
+
+    async fn end_sign_ins(&self, oid: Uuid) -> Result<(), Error> {
+        let person = PersonId {
+            tid: self.settings.tenant,
+            oid,
+        };
+        if let Some(Ends(ends)) = &self.tools.ends {
+            ends(person).await;
+        } else if let Some(store) = &self.tools.store {
+            let (whose, now) = (Whose::Person(person), self.tools.clock.unix());
+            let ended = store
+                .end_sign_ins(&whose, EndReason::PersonDisabled, now)
+                .await?;
+            for one in &ended {
+                tracing::info!(
+                    target: "audit",
+                    event = "sign-in-ended",
+                    person = %one.person,
+                    sign_in = %one.sign_in,
+                    reason = EndReason::PersonDisabled.as_str(),
+                    by = BY,
+                    via = "sync",
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn properties(changes: &[Edit]) -> Value {
+    let each = changes.iter();
+    let map: Map<String, Value> = each
+        .map(|edit| (edit.property.clone(), json!(edit.to)))
+        .collect();
+    Value::Object(map)
+}
+
+/// One of the sides does not answer any more: the rest would fail the same way.
+fn ends_the_run(error: &Error) -> bool {
+    let graph_is_gone = matches!(
+        error,
+        Error::Graph(
+            graph::Error::Unreachable(_)
+                | graph::Error::Token(_)
+                | graph::Error::Throttled { .. }
+                | graph::Error::Setting(_)
+        )
+    );
+    graph_is_gone || is_connection(error)
+}
+
+fn meanwhile(why: &str) -> Error {
+    Error::Meanwhile(why.to_owned())
+}
