@@ -38,6 +38,7 @@ pub fn guests_sync_settings(config: &Config) -> Result<Option<Settings>, Error> 
             unseen_after: section.unseen_after,
             delete_after: section.delete_after,
             flow: Flow::ALL.into_iter().filter(named).collect(),
+            adopt: section.adopt,
         },
         scope,
         limits: Limits {

@@ -321,6 +321,9 @@ fn table(look: &Look, saved: &Saved) -> String {
             cell(&step.name, 28),
             step.why.sentence()
         ));
+        if let Act::Adopt { shape, dn, .. } = &step.act {
+            text.push_str(&format!("{:<8}  {}: {}\n", "", shape.sentence(), shown(dn)));
+        }
         if let Act::Update { changes } = &step.act {
             for edit in changes {
                 let value = |value: &Option<String>| {
@@ -345,6 +348,15 @@ fn table(look: &Look, saved: &Saved) -> String {
             shown(&left.why)
         ));
     }
+    for finding in &saved.findings {
+        text.push_str(&format!(
+            "{:<9} {}  {}: {}\n",
+            finding.found.as_str(),
+            cell(&finding.sam, 20),
+            shown(&finding.dn),
+            shown(&finding.why)
+        ));
+    }
     let counts: Vec<String> = saved
         .counts
         .iter()
@@ -357,7 +369,8 @@ fn table(look: &Look, saved: &Saved) -> String {
     };
     let (left, told) = (saved.left_alone.len(), look.world.cloud.people.len());
     text.push_str(&format!(
-        "{sum}; left alone {left}; guests in the cloud {told}\n"
+        "{sum}; left alone {left}; accounts of others {}; guests in the cloud {told}\n",
+        saved.findings.len()
     ));
     for reason in &saved.brake {
         text.push_str(&format!("the brake would stop this: {reason}\n"));

@@ -46,6 +46,8 @@ pub struct GuestsSync {
     pub delete_after: Option<Duration>,
     /// Attributes that follow the cloud.
     pub attributes: Vec<String>,
+    /// Whether accounts that other tools have made are taken over.
+    pub adopt: bool,
     /// Most removals of a run.
     pub brake_removals: usize,
     /// The same in percent of the accounts in use.
@@ -109,6 +111,7 @@ pub(super) fn guests(section: &Section<'_>) -> GuestsSync {
         unseen_after: span("unseen_after", Duration::ZERO),
         delete_after: span("delete_after", DAY * 30),
         attributes,
+        adopt: section.flag("adopt", false),
         brake_removals: number("brake_removals", 1_000_000, 50),
         brake_percent: number("brake_percent", 100, 10),
     };

@@ -135,12 +135,20 @@ impl Sync {
         if let Act::Create { values } = &step.act {
             return self.create(step, values).await;
         }
+        if let Act::Adopt {
+            shape,
+            evidence,
+            dn,
+        } = &step.act
+        {
+            return self.take_over(step, *shape, evidence, dn).await;
+        }
         let now = self.lifecycle.find(&asked).await?;
         if now.sam != step.sam {
             return Err(meanwhile(format!("the account is {} now", now.sam)));
         }
         match &step.act {
-            Act::Create { .. } => {}
+            Act::Create { .. } | Act::Adopt { .. } => {}
             Act::Disable => drop(self.lifecycle.disable(&asked, &order).await?),
             Act::Restore => {
                 // An administrator may have said otherwise since the plan was made.
@@ -246,7 +254,7 @@ impl Sync {
     }
 
     /// Where the account is, for gateways that ask another controller, until it has replicated.
-    async fn remember(&self, person: PersonId, entry: &Entry, dc: &str) {
+    pub(super) async fn remember(&self, person: PersonId, entry: &Entry, dc: &str) {
         let (Some(store), Some(sid), Some(guid)) = (
             &self.tools.store,
             entry.sid("objectSid"),

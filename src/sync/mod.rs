@@ -8,6 +8,7 @@
 //! | `world.rs` | both sides, reduced to what a plan depends on |
 //! | `cloud.rs`, `accounts.rs` | how they are read |
 //! | `plan.rs`, `step.rs` | from the world to steps: pure |
+//! | `adopt.rs`, `take_over.rs` | accounts that other tools have made: which are whose (pure), and taking them over |
 //! | `brake.rs` | what no run does by itself: pure |
 //! | `saved.rs` | a plan as a file |
 //! | `journal.rs` | what was about to be done, and what came of it |
@@ -23,6 +24,7 @@
 //! - From an answer that is not whole nothing is concluded. From one that is whole and odd, nothing is removed (`brake.rs`).
 
 mod accounts;
+pub mod adopt;
 mod apply;
 pub mod brake;
 mod cloud;
@@ -32,6 +34,7 @@ pub mod partners;
 pub mod plan;
 pub mod saved;
 pub mod step;
+mod take_over;
 mod turn;
 pub mod world;
 
@@ -263,6 +266,7 @@ impl Sync {
         let controller = session.root().await?.time("currentTime");
         // The directory first: somebody who signs in for the first time meanwhile is in the cloud already.
         let accounts = self.accounts().await?;
+        let strangers = self.strangers().await?;
         let known: BTreeSet<Uuid> = accounts.iter().map(|account| account.oid).collect();
         let cloud = cloud::read(&self.tools.graph, &self.scope, &known).await?;
         let world = World {
@@ -270,6 +274,7 @@ impl Sync {
             now: self.tools.clock.unix(),
             cloud,
             accounts,
+            strangers,
         };
         let plan = plan::plan(&world, &self.rules);
         let around = Circumstances {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::adopt::Shape;
 use super::world::Place;
 use crate::mapping::shadow::Flow;
 use crate::mapping::shadow::Values;
@@ -38,6 +39,15 @@ pub enum Act {
     Move {
         /// There.
         to: Where,
+    },
+    /// Take over an account that another tool has made.
+    Adopt {
+        /// How that tool's accounts look.
+        shape: Shape,
+        /// What of the account names the person.
+        evidence: String,
+        /// The account.
+        dn: String,
     },
     /// Write what has changed.
     Update {
@@ -91,6 +101,8 @@ pub struct Edit {
 pub enum Why {
     /// In scope, and without an account.
     New,
+    /// In scope, with an account that another tool has made.
+    MadeElsewhere,
     /// In scope again.
     Back,
     /// The cloud says something else.
@@ -125,6 +137,7 @@ impl Why {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::New => "new",
+            Self::MadeElsewhere => "made-elsewhere",
             Self::Back => "back",
             Self::Changed => "changed",
             Self::Misplaced => "misplaced",
@@ -146,6 +159,7 @@ impl Why {
     pub const fn sentence(self) -> &'static str {
         match self {
             Self::New => "a guest in scope without an account",
+            Self::MadeElsewhere => "another tool has made it for this guest in scope",
             Self::Back => "the person is in scope again",
             Self::Changed => "the cloud says something else now",
             Self::Misplaced => "it does not lie where it belongs",
@@ -169,6 +183,7 @@ impl Act {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
+            Self::Adopt { .. } => "adopt",
             Self::Update { .. } => "update",
             Self::Disable => "disable",
             Self::Restore => "restore",
@@ -182,7 +197,11 @@ impl Act {
     pub const fn removes(&self) -> bool {
         match self {
             Self::Disable | Self::Delete => true,
-            Self::Create { .. } | Self::Update { .. } | Self::Restore | Self::Move { .. } => false,
+            Self::Create { .. }
+            | Self::Adopt { .. }
+            | Self::Update { .. }
+            | Self::Restore
+            | Self::Move { .. } => false,
         }
     }
 
@@ -192,9 +211,10 @@ impl Act {
             Self::Disable => 0,
             Self::Restore => 1,
             Self::Move { .. } => 2,
-            Self::Update { .. } => 3,
-            Self::Create { .. } => 4,
-            Self::Delete => 5,
+            Self::Adopt { .. } => 3,
+            Self::Update { .. } => 4,
+            Self::Create { .. } => 5,
+            Self::Delete => 6,
         }
     }
 }

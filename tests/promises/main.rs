@@ -19,6 +19,7 @@ mod a_kept_connection_may_be_gone;
 mod a_server_that_is_unwell_gets_nobody;
 mod a_sign_in_belongs_to_one_browser;
 mod a_stop_is_orderly;
+mod accounts_of_other_tools_are_adopted;
 mod administrators_see_and_steer_accounts;
 mod alone;
 mod api_clients_bring_tokens;
