@@ -48,5 +48,6 @@ pub fn guests_sync_settings(config: &Config) -> Result<Option<Settings>, Error> 
         tenant: config.issuer.tenant,
         other_tenants: config.issuer.allowed_tenants.clone(),
         folder: config.gateway.state_dir.join("sync"),
+        at_once: section.connections,
     }))
 }

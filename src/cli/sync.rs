@@ -178,8 +178,9 @@ pub(super) fn missing(what: &str) -> Error {
 /// Both sides, and the store if there is one.
 pub(super) async fn tools(config: &Config) -> Result<Tools, Error> {
     let delegator = accounts::delegator(config)?;
-    let ldap = assembly::ldap_settings(config, delegator.as_ref())?
+    let mut ldap = assembly::ldap_settings(config, delegator.as_ref())?
         .ok_or_else(|| missing("[directory] section"))?;
+    ldap.connections = config.guests_sync.connections;
     let issuer = Issuer::new(assembly::oidc_settings(config)?, Clock::System)
         .map_err(|error| Error::Start(error.to_string()))?;
     let graph = assembly::graph(config, &Arc::new(issuer))?;

@@ -48,6 +48,8 @@ pub struct GuestsSync {
     pub attributes: Vec<String>,
     /// Whether accounts that other tools have made are taken over.
     pub adopt: bool,
+    /// Connections to the directory, and steps under way at once.
+    pub connections: usize,
     /// Most removals of a run.
     pub brake_removals: usize,
     /// The same in percent of the accounts in use.
@@ -112,6 +114,7 @@ pub(super) fn guests(section: &Section<'_>) -> GuestsSync {
         delete_after: span("delete_after", DAY * 30),
         attributes,
         adopt: section.flag("adopt", false),
+        connections: usize::try_from(section.number("connections", 1..=32, 4)).unwrap_or(1),
         brake_removals: number("brake_removals", 1_000_000, 50),
         brake_percent: number("brake_percent", 100, 10),
     };

@@ -1,10 +1,17 @@
-//! A plan carried out: step by step, each on the disk before and after.
+//! A plan carried out: step by step, each on the disk before and after, several at once on one domain controller.
 //!
 //! Each step looks at its account again before it writes, by the checks of `lifecycle`; what is not as it was planned is left to
 //! the next run. A step that the directory refuses is reported, and the others go on; without a directory the run ends.
 
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use uuid::Uuid;
 
 use super::BY;
@@ -29,6 +36,7 @@ use crate::mapping::rules;
 use crate::mapping::shadow;
 use crate::mapping::shadow::SHADOW_CONTROL;
 use crate::mapping::shadow::Values;
+use crate::model::clock::Clock;
 use crate::model::names::PersonId;
 use crate::store::records::AccountLink;
 use crate::store::records::EndReason;
@@ -66,62 +74,144 @@ pub struct Run {
     pub plan: Option<String>,
 }
 
+/// The journal of a run whose steps overlap: each line is on the disk before its writer goes on.
+#[derive(Debug)]
+struct Book {
+    journal: Mutex<Journal>,
+    run: Uuid,
+    clock: Clock,
+}
+
+impl Book {
+    fn write(&self, line: &Line) -> Result<(), Error> {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(journal.write(line)?)
+    }
+
+    fn time(&self) -> String {
+        super::time_text(self.clock.unix())
+    }
+}
+
+/// How many steps from the first on may be under way together: of one kind, each of another person.
+fn wave(steps: &[Step]) -> usize {
+    let mut people = HashSet::new();
+    let kind = steps.first().map(|step| step.act.rank());
+    let alike = |step: &&Step| Some(step.act.rank()) == kind && people.insert(step.oid);
+    steps.iter().take_while(alike).count().max(1)
+}
+
 impl Sync {
-    /// Takes the steps. The caller holds the lock.
+    /// Takes the steps, several at once where one does not depend on another. The caller holds the lock.
     pub(super) async fn carry_out(
         &self,
         steps: &[Step],
         wanted: &Run,
         progress: Progress<'_>,
     ) -> Result<Outcome, Error> {
-        let run = Uuid::now_v7();
-        let mut journal = Journal::open(&self.folder)?;
-        let time = || super::time_text(self.tools.clock.unix());
-        journal.write(&Line::<Step>::Begin {
-            run,
-            time: time(),
+        let book = Book {
+            journal: Mutex::new(Journal::open(&self.folder)?),
+            run: Uuid::now_v7(),
+            clock: self.tools.clock,
+        };
+        book.write(&Line::Begin {
+            run: book.run,
+            time: book.time(),
             plan: wanted.plan.clone(),
             tenant: self.tenant,
             by: wanted.by.clone(),
             steps: steps.len(),
         })?;
         let mut outcome = Outcome::default();
-        for (number, step) in (1..).zip(steps) {
-            progress(number, steps.len(), step);
-            journal.write(&Line::Before {
-                run,
-                time: time(),
-                number,
-                step: step.clone(),
-            })?;
-            let mut taken = self.take(step).await;
-            if taken.as_ref().is_err_and(is_connection) {
-                tokio::time::sleep(BREATH).await;
-                taken = self.take(step).await.or_else(|error| gone(step, error));
-            }
-            journal.write(&Line::<Step>::After {
-                run,
-                time: time(),
-                number,
-                outcome: match &taken {
-                    Ok(()) => String::from("done"),
-                    Err(error) => error.to_string(),
-                },
-            })?;
-            match taken {
-                Ok(()) => outcome.done += 1,
-                Err(error) if is_connection(&error) => return Err(error),
-                Err(error) => outcome.failed.push((step.clone(), error.to_string())),
-            }
+        let (mut first, mut left) = (1, steps);
+        while !left.is_empty() {
+            let (wave, later) = left.split_at(wave(left));
+            let told = |number, step: &Step| progress(number, steps.len(), step);
+            self.wave(&book, first, wave, &told, &mut outcome).await?;
+            first += wave.len();
+            left = later;
         }
-        journal.write(&Line::<Step>::End {
-            run,
-            time: time(),
+        book.write(&Line::End {
+            run: book.run,
+            time: book.time(),
             tenant: self.tenant,
             done: outcome.done,
             failed: outcome.failed.len(),
         })?;
         Ok(outcome)
+    }
+
+    /// Steps of different people and one kind, the first with the number `first`.
+    async fn wave(
+        &self,
+        book: &Book,
+        first: usize,
+        steps: &[Step],
+        progress: &(dyn Fn(usize, &Step) + Send + std::marker::Sync),
+        outcome: &mut Outcome,
+    ) -> Result<(), Error> {
+        let stop = AtomicBool::new(false);
+        let stop = &stop;
+        let one = |(number, step): (usize, Step)| async move {
+            // What is under way is finished, nothing new is begun.
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            progress(number, &step);
+            let taken = self.one(book, number, &step).await;
+            if !matches!(taken, Ok(Ok(()))) {
+                let fatal = taken
+                    .as_ref()
+                    .map_or(true, |taken| taken.as_ref().is_err_and(is_connection));
+                stop.fetch_or(fatal, Ordering::Relaxed);
+            }
+            taken.map(|taken| Some((step, taken)))
+        };
+        let numbered: Vec<_> = (first..).zip(steps.iter().cloned()).collect();
+        let mut under_way =
+            stream::iter(numbered.into_iter().map(one)).buffer_unordered(self.at_once);
+        let mut lost = None;
+        while let Some(done) = under_way.next().await {
+            match done {
+                Ok(None) => {}
+                Ok(Some((_, Ok(())))) => outcome.done += 1,
+                Ok(Some((_, Err(error)))) if is_connection(&error) => lost = Some(error),
+                Ok(Some((step, Err(error)))) => outcome.failed.push((step, error.to_string())),
+                Err(error) => lost = Some(error),
+            }
+        }
+        lost.map_or(Ok(()), Err)
+    }
+
+    /// One step, in the journal before and after. The outer error is the journal's.
+    async fn one(
+        &self,
+        book: &Book,
+        number: usize,
+        step: &Step,
+    ) -> Result<Result<(), Error>, Error> {
+        let run = book.run;
+        book.write(&Line::Before {
+            run,
+            time: book.time(),
+            number,
+            step: step.clone(),
+        })?;
+        let mut taken = self.take(step).await;
+        if taken.as_ref().is_err_and(is_connection) {
+            tokio::time::sleep(BREATH).await;
+            taken = self.take(step).await.or_else(|error| gone(step, error));
+        }
+        book.write(&Line::After {
+            run,
+            time: book.time(),
+            number,
+            outcome: match &taken {
+                Ok(()) => String::from("done"),
+                Err(error) => error.to_string(),
+            },
+        })?;
+        Ok(taken)
     }
 
     async fn take(&self, step: &Step) -> Result<(), Error> {

@@ -10,6 +10,7 @@
 //! | `plan.rs`, `step.rs` | from the world to steps: pure |
 //! | `adopt.rs`, `take_over.rs` | accounts that other tools have made: which are whose (pure), and taking them over |
 //! | `brake.rs` | what no run does by itself: pure |
+//! | `replication.rs` | accounts that another domain controller has and this one has not heard of |
 //! | `saved.rs` | a plan as a file |
 //! | `journal.rs` | what was about to be done, and what came of it |
 //! | `apply.rs` | the steps taken |
@@ -32,6 +33,7 @@ pub mod journal;
 mod keep;
 pub mod partners;
 pub mod plan;
+mod replication;
 pub mod saved;
 pub mod step;
 mod take_over;
@@ -55,6 +57,7 @@ use crate::ldap::Directory;
 use crate::lifecycle;
 use crate::lifecycle::Lifecycle;
 use crate::model::clock::Clock;
+use crate::model::names::HostName;
 use crate::model::names::PersonId;
 use crate::store;
 use crate::store::Store;
@@ -102,10 +105,12 @@ pub struct Settings {
     pub other_tenants: Vec<Uuid>,
     /// Where journal and lock are.
     pub folder: PathBuf,
+    /// Most steps under way at once; the directory should have as many connections.
+    pub at_once: usize,
 }
 
 /// What the room works with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tools {
     /// Microsoft Graph.
     pub graph: Graph,
@@ -134,7 +139,7 @@ impl std::fmt::Debug for Ends {
 }
 
 /// The room.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Sync {
     rules: Rules,
     scope: Scope,
@@ -142,6 +147,7 @@ pub struct Sync {
     tenant: Uuid,
     other_tenants: Vec<Uuid>,
     folder: PathBuf,
+    at_once: usize,
     tools: Tools,
     lifecycle: Lifecycle,
 }
@@ -149,6 +155,9 @@ pub struct Sync {
 /// What a look at the world has shown.
 #[derive(Clone, Debug)]
 pub struct Look {
+    /// The domain controller that told of the accounts. What is done is done there too: another one may not have heard of what
+    /// was written here a moment ago.
+    pub server: HostName,
     /// The world.
     pub world: World,
     /// What would be done.
@@ -248,6 +257,7 @@ impl Sync {
             tenant: settings.tenant,
             other_tenants: settings.other_tenants,
             folder: settings.folder,
+            at_once: settings.at_once.max(1),
             tools,
             lifecycle,
         })
@@ -261,12 +271,21 @@ impl Sync {
         self.look_after(&journal::past(&self.folder, None)?).await
     }
 
+    /// The room before one domain controller alone.
+    fn on(&self, server: &HostName) -> Self {
+        let mut room = self.clone();
+        room.tools.directory = self.tools.directory.only(server);
+        room.lifecycle = room.lifecycle.before(room.tools.directory.clone());
+        room
+    }
+
     async fn look_after(&self, past: &Past) -> Result<Look, Error> {
         let session = self.tools.directory.session().await?;
         let controller = session.root().await?.time("currentTime");
+        let here = self.on(session.server());
         // The directory first: somebody who signs in for the first time meanwhile is in the cloud already.
-        let accounts = self.accounts().await?;
-        let strangers = self.strangers().await?;
+        let accounts = here.accounts().await?;
+        let strangers = here.strangers().await?;
         let known: BTreeSet<Uuid> = accounts.iter().map(|account| account.oid).collect();
         let cloud = cloud::read(&self.tools.graph, &self.scope, &known).await?;
         let world = World {
@@ -276,13 +295,16 @@ impl Sync {
             accounts,
             strangers,
         };
-        let plan = plan::plan(&world, &self.rules);
+        let mut plan = plan::plan(&world, &self.rules);
+        self.wait_for_replication(&mut plan, session.server())
+            .await?;
         let around = Circumstances {
             controller,
             tenant_before: past.tenant,
             ran_before: past.last,
         };
         Ok(Look {
+            server: session.server().clone(),
             brake: brake::reasons(&world, &plan, &self.limits, &around),
             cut_off: past.cut_off.clone(),
             world,

@@ -78,6 +78,8 @@ enum Command {
     Measure(measure::Args),
     /// What one warm Negotiate token costs, made here and by GSS-API; of a running lab.
     Token(measure::token::Args),
+    /// What a synchronization of guests costs, beside `ldapadd`; fills the lab it runs in.
+    Sync(measure::sync::Args),
     /// Write a gateway's configuration for a running lab, to be started by somebody else.
     Configure(up::Configured),
     /// What `up` starts in the background.
@@ -106,6 +108,7 @@ fn run(command: Command) -> Result<ExitCode, Trouble> {
         Command::Soak(args) => in_runtime(told(soak::run(args))),
         Command::Measure(args) => in_runtime(told(measure::run(args))),
         Command::Token(args) => in_runtime(told(measure::token::run(args))),
+        Command::Sync(args) => in_runtime(told(measure::sync::run(args))),
         Command::Configure(wanted) => up::configure(&wanted),
         Command::Keep(wanted) => in_runtime(up::keep(wanted)),
     }
