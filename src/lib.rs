@@ -22,7 +22,7 @@
 //! | [`authz`] | 3: user + application → `AuthorizedUser` |
 //! | [`mapping`] | 4: user → `MappedUser`, the on-premises account found or made |
 //! | [`lifecycle`] | shadow accounts beside the requests: seen, laid to rest, brought back |
-//! | [`sync`] | guests of the cloud become accounts by themselves: plan, brake, journal |
+//! | [`sync`] | guests of the cloud become accounts by themselves, partners' accounts guests: plan, brake, journal |
 //! | [`sso`] | 5: mapped user + application → `BackendCredential` |
 //! | [`forward`] | 6: request + credential → the backend's response |
 //! | [`rewrite`] | 7: the backend's response → ours |

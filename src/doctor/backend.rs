@@ -79,6 +79,7 @@ fn exchange<'a>(app: &'a Application, target: &'a Target, partition: Partition) 
         partition,
         session: None,
         identity: &[],
+        interim: None,
     }
 }
 

@@ -95,6 +95,10 @@ struct Plan {
     /// What S4U2Self needs an SPN for; the host's own name will do.
     own_spn: String,
     backends: Vec<Backend>,
+    /// Where partners' accounts lie: of those there the anchor is written, and nothing else.
+    partner_units: Vec<Dn>,
+    /// The anchor's name.
+    anchor: String,
 }
 
 /// A service that the gateway goes to in people's names.
@@ -139,6 +143,7 @@ impl Plan {
         let names = |texts: &mut dyn Iterator<Item = &str>| -> Result<Vec<Dn>, Error> {
             texts.map(visible_name).collect()
         };
+        let partners = config.partners_sync.iter().flat_map(|sync| &sync.bases);
         let units = mapping.guests_ou.iter().chain(&mapping.disabled_ou);
         Ok(Self {
             account: visible(kerberos.principal.name())?,
@@ -149,6 +154,8 @@ impl Plan {
             groups: names(&mut groups.into_iter())?,
             own_spn: visible(&format!("HTTP/{}", config.gateway.sign_in_host))?,
             backends,
+            partner_units: names(&mut partners.into_iter().map(String::as_str))?,
+            anchor: visible(&mapping.anchor_attribute)?,
         })
     }
 
@@ -234,6 +241,8 @@ mod tests {
                     "HTTP/intranet.corp.example.com",
                 ),
             }],
+            partner_units: vec!["OU=Partners,DC=corp,DC=example,DC=com".parse().unwrap()],
+            anchor: String::from("msDS-ExternalDirectoryObjectId"),
         }
     }
 

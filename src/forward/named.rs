@@ -7,8 +7,8 @@ use http::HeaderMap;
 use http::HeaderValue;
 use http::header;
 
-use crate::forward::backend_target;
 use crate::forward::balance::Server;
+use crate::forward::draft::backend_target;
 use crate::route::named::Condition;
 use crate::route::named::DESTINATION;
 use crate::route::named::IF;

@@ -11,13 +11,13 @@
 use std::time::Duration;
 use std::time::Instant;
 
-use super::Draft;
 use super::Exchange;
 use super::Forwarder;
 use super::Reached;
 use super::balance::Busy;
 use super::balance::Group;
 use super::balance::Server;
+use super::draft::Draft;
 use super::error::Error;
 use super::key;
 use super::queue::Queue;

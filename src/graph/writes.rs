@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -222,28 +223,30 @@ impl Graph {
     /// # Errors
     /// Graph refused; or gave no answer, and then it may have happened or not.
     pub async fn invite(&self, invitation: &Invitation<'_>) -> Result<Uuid, Error> {
-        let mut body = json!({
-            "invitedUserEmailAddress": invitation.address,
-            "inviteRedirectUrl": invitation.redirect,
-            "sendInvitationMessage": invitation.letter.is_some(),
-        });
+        let mut body = Map::new();
+        let mut put = |name: &str, value: Value| drop(body.insert(name.to_owned(), value));
+        put("invitedUserEmailAddress", json!(invitation.address));
+        put("inviteRedirectUrl", json!(invitation.redirect));
+        put("sendInvitationMessage", json!(invitation.letter.is_some()));
         let question = match invitation.internal {
             Some(oid) => {
-                body["invitedUser"] = json!({ "id": oid });
+                put("invitedUser", json!({ "id": oid }));
                 &question::CONVERT
             }
             None => {
-                body["invitedUserDisplayName"] = json!(invitation.name);
-                body["invitedUserType"] = json!(invitation.user_type);
+                put("invitedUserDisplayName", json!(invitation.name));
+                put("invitedUserType", json!(invitation.user_type));
                 &question::INVITE
             }
         };
         if let Some(letter) = invitation.letter {
-            body["invitedUserMessageInfo"] = json!({
+            let words = json!({
                 "messageLanguage": letter.language,
                 "customizedMessageBody": letter.text,
             });
+            put("invitedUserMessageInfo", words);
         }
+        let body = Value::Object(body);
         let answer = self
             .write(question, &["invitations"], About::List, Some(body))
             .await?;

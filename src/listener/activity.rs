@@ -21,6 +21,7 @@ use http_body::Frame;
 use http_body::SizeHint;
 
 use crate::listener::framing::Refusal;
+use crate::listener::interim::Interim;
 use crate::model::body::Body;
 use crate::model::body::BodyError;
 
@@ -70,6 +71,7 @@ pub struct Activity {
     moved_at: AtomicU64,
     refused: OnceLock<Refusal>,
     switched: AtomicBool,
+    pub(super) interim: Interim,
 }
 
 /// What a client has to read, in bytes a second, once it has let us wait.
@@ -90,6 +92,7 @@ impl Activity {
             moved_at: AtomicU64::new(1),
             refused: OnceLock::new(),
             switched: AtomicBool::new(false),
+            interim: Interim::default(),
         })
     }
 

@@ -13,6 +13,7 @@ use std::time::Instant;
 use http::Request;
 use http::Response;
 use http::StatusCode;
+use http::Version;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::server::conn::http2;
@@ -35,6 +36,7 @@ use super::activity::Overdue;
 use super::activity::Patience;
 use super::framing::Refusal;
 use super::guard::Guard;
+use super::interim::Line;
 use super::switch::Handover;
 use super::turned_away;
 use crate::model::body::Body;
@@ -251,10 +253,18 @@ where
     move |mut request| {
         let busy = activity.serve();
         handover.offer(&mut request, || activity.serve(), &ends);
-        request.extensions_mut().insert(peer.clone());
+        let mut peer = peer.clone();
+        // RFC 9110 15.2: a client of HTTP/1.0 knows none. In HTTP/2 the frames are hyper's own.
+        let interim = (request.version() == Version::HTTP_11).then(|| Arc::clone(&activity));
+        peer.interim = interim
+            .as_ref()
+            .map(|activity| Line::new(Arc::clone(activity), activity.interim.open()));
+        request.extensions_mut().insert(peer);
         Answer {
             answer: Box::pin(service(request)),
             busy: Some(busy),
+            interim,
+            held: None,
         }
     }
 }
@@ -263,6 +273,10 @@ where
 struct Answer<F> {
     answer: Pin<Box<F>>,
     busy: Option<super::activity::Busy>,
+    /// The connection, if it may send interim responses.
+    interim: Option<Arc<Activity>>,
+    /// Waits for those that came before it.
+    held: Option<Response<Body>>,
 }
 
 impl<F: Future<Output = Response<Body>>> Future for Answer<F> {
@@ -270,7 +284,27 @@ impl<F: Future<Output = Response<Body>>> Future for Answer<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         poll::begins();
-        let response = std::task::ready!(self.answer.as_mut().poll(cx));
+        let response = match self.held.take() {
+            Some(response) => response,
+            None => match self.answer.as_mut().poll(cx) {
+                Poll::Ready(response) => response,
+                Poll::Pending => {
+                    if let Some(activity) = &self.interim {
+                        activity.interim.register(cx);
+                    }
+                    return Poll::Pending;
+                }
+            },
+        };
+        // hyper flushes after this poll, and with that they are on their way.
+        if self
+            .interim
+            .as_ref()
+            .is_some_and(|activity| !activity.interim.close(cx))
+        {
+            self.held = Some(response);
+            return Poll::Pending;
+        }
         let busy = self.busy.take();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && let Some(busy) = &busy

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
+use bytes::Buf;
+use bytes::Bytes;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
@@ -42,6 +44,8 @@ pub struct Guard<T> {
     activity: Arc<Activity>,
     /// Read while nobody was there to parse it.
     ahead: Option<u8>,
+    /// Begun to be written; nothing else is until it is over.
+    interim: Bytes,
 }
 
 impl<T> Guard<T> {
@@ -58,6 +62,7 @@ impl<T> Guard<T> {
             reading: Reading::Inspected(framing),
             activity,
             ahead: None,
+            interim: Bytes::new(),
         }
     }
 
@@ -68,6 +73,7 @@ impl<T> Guard<T> {
             reading: Reading::Plain,
             activity,
             ahead: None,
+            interim: Bytes::new(),
         }
     }
 }
@@ -160,12 +166,31 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
     }
 }
 
+impl<T: AsyncWrite + Unpin> Guard<T> {
+    /// Goes on with an interim response that was begun.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.interim.is_empty() {
+            let written = Pin::new(&mut self.inner).poll_write(cx, &self.interim);
+            self.note(&written);
+            match std::task::ready!(written)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                bytes => self.interim.advance(bytes),
+            }
+            if self.interim.is_empty() {
+                self.activity.interim.written();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        std::task::ready!(self.poll_interim(cx))?;
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.note(&written);
         written
@@ -176,6 +201,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        std::task::ready!(self.poll_interim(cx))?;
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         self.note(&written);
         written
@@ -186,6 +212,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper has nothing half written now: see `interim`.
+        std::task::ready!(self.poll_interim(cx))?;
+        while let Some(interim) = self.activity.interim.next() {
+            self.interim = interim;
+            std::task::ready!(self.poll_interim(cx))?;
+        }
         let flushed = Pin::new(&mut self.inner).poll_flush(cx);
         if flushed.is_pending() {
             self.activity.write_blocked();
@@ -197,5 +229,36 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use http::StatusCode;
+
+    use super::*;
+    use crate::listener::interim::Line;
+
+    #[tokio::test]
+    async fn an_interim_response_is_written_whole_before_anything_else() {
+        let activity = Activity::new();
+        let line = Line::new(Arc::clone(&activity), activity.interim.open());
+        // Takes five bytes at a time.
+        let (near, mut far) = tokio::io::duplex(5);
+        let mut guard = Guard::http1(near, 1024, activity);
+        line.send(StatusCode::PROCESSING, &HeaderMap::new());
+        let writing = async move {
+            assert!(futures_util::poll!(Box::pin(guard.flush())).is_pending());
+            line.send(StatusCode::EARLY_HINTS, &HeaderMap::new());
+            guard.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            guard.flush().await.unwrap();
+        };
+        let mut all = String::new();
+        let (read, ()) = tokio::join!(far.read_to_string(&mut all), writing);
+        read.unwrap();
+        // The second one came while hyper had an answer to write: it has to wait for a flush.
+        let expected = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
+        assert!(all.starts_with(expected), "{all}");
     }
 }

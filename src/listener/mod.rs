@@ -17,6 +17,7 @@ pub mod connection;
 pub mod forwarded;
 pub mod framing;
 pub mod guard;
+pub mod interim;
 pub mod ordered;
 pub mod proxy_header;
 pub mod redirect;
@@ -48,6 +49,7 @@ use crate::listener::buckets::AtOnce;
 use crate::listener::buckets::Inside;
 use crate::listener::buckets::Key;
 use crate::listener::connection::Ends;
+use crate::listener::interim::Line;
 use crate::listener::turned_away::Lines;
 use crate::model::addresses::Networks;
 use crate::model::body::Body;
@@ -67,6 +69,8 @@ pub struct Peer {
     pub sni: Option<Arc<str>>,
     /// The client as a text: all requests of a connection name the same, most of the time.
     pub text: Arc<str>,
+    /// Where interim responses to this request may be sent; only HTTP/1.1 has one.
+    pub interim: Option<Line>,
 }
 
 impl Peer {
@@ -287,6 +291,7 @@ async fn introduce(
         tls_version: None,
         sni: None,
         text: address.ip().to_canonical().to_string().into(),
+        interim: None,
     };
     if settings.proxies.is_empty() || !settings.proxies.contain(peer.client) {
         return Some((stream, peer));

@@ -22,6 +22,7 @@ use crate::forward::Answer;
 use crate::forward::Credential;
 use crate::forward::Exchange;
 use crate::forward::Forwarder;
+use crate::forward::OnInterim;
 use crate::forward::error::Error;
 use crate::forward::pool::Partition;
 use crate::forward::pool::SessionKey;
@@ -47,6 +48,7 @@ pub(super) struct Outbound<'a> {
     pub(super) client: &'a str,
     /// `None` for a request that needs no person.
     pub(super) session: Option<AuthnSession>,
+    pub(super) interim: Option<&'a OnInterim>,
 }
 
 /// A token that went out.
@@ -219,6 +221,7 @@ impl<'a> Outbound<'a> {
             partition,
             session: self.session.map(|session| *session.as_bytes()),
             identity: credential.headers(),
+            interim: self.interim,
         }
     }
 }

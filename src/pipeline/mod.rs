@@ -40,10 +40,13 @@ use crate::authn::cookie;
 use crate::authn::fetch::Asks;
 use crate::authz::Authz;
 use crate::forward::Forwarder;
+use crate::forward::OnInterim;
+use crate::listener::Peer;
 use crate::listener::body::IdleBody;
 use crate::listener::body::LimitedBody;
 use crate::listener::body::TimedBody;
 use crate::listener::buckets::Key;
+use crate::listener::interim::Line;
 use crate::listener::tls::Certificates;
 use crate::mapping::Mapping;
 use crate::model::application::Application;
@@ -316,12 +319,21 @@ impl Pipeline {
                 (Request::from_parts(head, content), None)
             }
         };
+        // One host of a wildcard: its own links alone are known.
+        let links = match app.pattern {
+            None => Arc::clone(&self.links),
+            Some(_) => Arc::new(Links::new([&*app])),
+        };
+        let interim = request.extensions().get::<Peer>();
+        let interim = interim.and_then(|peer| peer.interim.clone());
+        let interim = interim.map(|line| passed_on(line, &app, &links));
         let outbound = Outbound {
             app: &app,
             target: &target,
             named: also.as_deref(),
             client: &trace.access.client,
             session: came.as_ref().map(|came| came.session),
+            interim: interim.as_ref(),
         };
         let sending = exchange::send(&self.forwarder, request, outbound, &credential);
         let sent = match app.limits.total {
@@ -335,11 +347,6 @@ impl Pipeline {
         };
 
         trace.enter("rewrite");
-        // One host of a wildcard: its own links alone are known.
-        let links = match app.pattern {
-            None => Arc::clone(&self.links),
-            Some(_) => Arc::new(Links::new([&*app])),
-        };
         rewrite::response(response.headers_mut(), &app, &links);
         if app.links.any() {
             let application = Arc::clone(&app);
@@ -582,6 +589,16 @@ fn mark_for_other_sites(headers: &mut HeaderMap, trace: &Trace) {
     if let Some(origin) = &trace.other_site {
         cors.mark(origin, headers);
     }
+}
+
+/// What a backend says before its answer, said to the client with the links that it can use.
+fn passed_on(line: Line, app: &Arc<Application>, links: &Arc<Links>) -> OnInterim {
+    let (app, links) = (Arc::clone(app), Arc::clone(links));
+    Arc::new(move |status, headers| {
+        let mut headers = headers.clone();
+        rewrite::response(&mut headers, &app, &links);
+        line.send(status, &headers);
+    })
 }
 
 /// The request's body within the application's limits.

@@ -132,7 +132,10 @@ class Directory:
         )
 
     def folders(self):
-        for name in ["Guests", "Disabled Guests", "Guest Groups", "Staff", "Partners", "Services"]:
+        # "Partner Companies" is for tests: nothing of theirs is seen by who looks at the demo's partners.
+        for name in [
+            "Guests", "Disabled Guests", "Guest Groups", "Staff", "Partners", "Partner Companies", "Services",
+        ]:
             self.sam.create_ou("OU=%s,%s" % (name, BASE))
 
     def staff(self):
@@ -217,10 +220,11 @@ class Directory:
                 "(OA;CI;CCDC;%s;;%s)(OA;CIIO;GA;;%s;%s)" % (USER_CLASS, sid, USER_CLASS, sid),
             )
         # Of partners' accounts it may write the anchor, and nothing else.
-        acls.dacl_append_aces(
-            "OU=Partners," + BASE,
-            "(OA;CIIO;WP;%s;%s;%s)" % (self.attribute("msDS-ExternalDirectoryObjectId"), USER_CLASS, sid),
-        )
+        anchor = self.attribute("msDS-ExternalDirectoryObjectId")
+        for folder in ["Partners", "Partner Companies"]:
+            acls.dacl_append_aces(
+                "OU=%s,%s" % (folder, BASE), "(OA;CIIO;WP;%s;%s;%s)" % (anchor, USER_CLASS, sid)
+            )
         acls.dacl_append_aces(
             "OU=Guest Groups," + BASE,
             "(OA;CIIO;RPWP;%s;%s;%s)" % (MEMBER_ATTRIBUTE, GROUP_CLASS, sid),

@@ -91,6 +91,7 @@ mod webdav_names_are_checked_and_translated;
 mod websockets_end_with_the_session;
 mod websockets_work_signed_in;
 mod what_a_stranger_says_opens_nothing;
+mod what_comes_before_an_answer_is_passed_on;
 mod what_happens_can_be_counted;
 mod what_is_open_shows_nobody;
 mod what_stands_behind_the_hash_survives_a_sign_in;

@@ -13,6 +13,8 @@ use crate::ldap::Dn;
 const USER: &str = "bf967aba-0de6-11d0-a285-00aa003049e2";
 const GROUP: &str = "bf967a9c-0de6-11d0-a285-00aa003049e2";
 const MEMBER: &str = "bf9679c0-0de6-11d0-a285-00aa003049e2";
+const ADMIN_DESCRIPTION: &str = "bf967919-0de6-11d0-a285-00aa003049e2";
+const EXTERNAL_OBJECT_ID: &str = "bd29bf90-66ad-40e1-887b-10df070419a6";
 
 pub(super) fn script(plan: &Plan, delegation: Delegation) -> String {
     let account = quoted(&plan.account);
@@ -127,6 +129,13 @@ fn rights(plan: &Plan, account: &str) -> Vec<String> {
     lines.extend(plan.user_units.iter().map(|unit| grant(unit, &users)));
     let members = format!("(OA;CIIO;RPWP;{MEMBER};{GROUP};$SID)");
     lines.extend(plan.group_unit.iter().map(|unit| grant(unit, &members)));
+    let attribute = if plan.anchor.eq_ignore_ascii_case("adminDescription") {
+        ADMIN_DESCRIPTION
+    } else {
+        EXTERNAL_OBJECT_ID
+    };
+    let anchor = format!("(OA;CIIO;RPWP;{attribute};{USER};$SID)");
+    lines.extend(plan.partner_units.iter().map(|unit| grant(unit, &anchor)));
     lines
 }
 

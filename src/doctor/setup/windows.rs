@@ -74,6 +74,12 @@ pub(super) fn script(plan: &Plan, delegation: Delegation) -> String {
             "dsacls {dn} /I:S /G ($gateway + ':RPWP;member;group')"
         ));
     }
+    for unit in &plan.partner_units {
+        let (dn, anchor) = (quoted(&unit.to_string()), &plan.anchor);
+        lines.push(format!(
+            "dsacls {dn} /I:S /G ($gateway + ':RPWP;{anchor};user')"
+        ));
+    }
     for backend in &plan.backends {
         lines.extend(allowed(&account, backend, delegation));
     }

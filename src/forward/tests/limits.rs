@@ -131,6 +131,7 @@ async fn who_waits_for_a_server_that_goes_is_served_by_another() {
             client: "192.0.2.7",
             partition: Partition::Anonymous,
             identity: &[],
+            interim: None,
         };
         forwarder.send(exchange, None, get("/w/"))
     };

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::StreamExt;
+use http::header;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use hyper::service::service_fn;
@@ -140,6 +141,7 @@ async fn send(
         client: "192.0.2.7",
         partition,
         identity: &[],
+        interim: None,
     };
     forwarder.send(exchange, credential, request).await
 }
@@ -455,6 +457,7 @@ async fn the_backend_gets_what_was_authorized_and_who_came() {
             HeaderName::from_static("x-user"),
             HeaderValue::try_from(&long).unwrap(),
         )],
+        interim: None,
     };
     forwarder.send(exchange, None, request).await.unwrap();
     let (_, got) = seen.lock().unwrap().pop().unwrap();

@@ -131,6 +131,7 @@ async fn other_resources_are_named_as_the_server_is_asked() {
             client: "192.0.2.7",
             partition: Partition::Anonymous,
             identity: &[],
+            interim: None,
         };
         let answer = forwarder.send(exchange, None, request).await;
         assert_eq!(text(answer.unwrap()).await, "in");

@@ -163,6 +163,18 @@ impl Partners {
         if let Act::Invite { address, user_type } = &step.act {
             return self.invite(step, address, user_type, book).await;
         }
+        // Invited a moment ago: not every part of Graph knows them at once.
+        let mut tries = if step.oid.is_none() { TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            match self.take_known(step).await {
+                Err(error) if tries > 0 && is_not_yet(&error) => tokio::time::sleep(PAUSE).await,
+                taken => return taken,
+            }
+        }
+    }
+
+    async fn take_known(&self, step: &Step) -> Result<(), Error> {
         let oid = match step.oid {
             Some(oid) => oid,
             // Invited by a step before this one.
@@ -251,14 +263,35 @@ impl Partners {
             .invite(&self.invitation(step, address, user_type, None))
             .await?;
         book.made(step.guid, oid)?;
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            match self.finish(step, oid, began, &values).await {
+                Err(error) if tries > 0 && is_not_yet(&error) => tokio::time::sleep(PAUSE).await,
+                done => return done,
+            }
+        }
+    }
+
+    /// Both sides of an invitation are made to name each other.
+    async fn finish(
+        &self,
+        step: &Step,
+        oid: Uuid,
+        began: i64,
+        values: &Map<String, Value>,
+    ) -> Result<(), Error> {
         let person = self.person(oid).await?;
+        if person.recorded == Recorded::Ours(Record::of(step.guid)) {
+            return self.link_with(step, &person, Map::new()).await;
+        }
         // SECURITY: Graph answers an invitation of somebody it knows under another address with that person.
         let fresh = person.created.is_some_and(|at| at >= began - APART);
         if person.recorded != Recorded::Nothing || !person.invited || !fresh {
             let why = format!("the invitation led to {oid}, who was there before");
             return Err(Error::Meanwhile(why));
         }
-        self.link_with(step, &person, values).await
+        self.link_with(step, &person, values.clone()).await
     }
 
     /// What the cloud is to hold besides the name, which the invitation brings.
@@ -280,6 +313,13 @@ impl Partners {
     }
 
     async fn link(&self, step: &Step, person: &Person) -> Result<(), Error> {
+        let found = self.account(step.guid).await?;
+        let now = self.tools.clock.unix();
+        let local = found.map(|(_, entry)| self.settings.local(&entry, step.guid, true, now));
+        let address = local.and_then(|local| local.address);
+        if address.is_none_or(|address| !person.addresses.contains(&address)) {
+            return Err(meanwhile("the addresses are not the same any more"));
+        }
         self.link_with(step, person, Map::new()).await
     }
 
@@ -365,15 +405,8 @@ impl Partners {
         oid.ok_or_else(|| meanwhile("the account belongs to nobody in the cloud"))
     }
 
-    /// The person as they are now. Who was just made is not known everywhere at once.
+    /// The person as they are now.
     async fn person(&self, oid: Uuid) -> Result<Person, Error> {
-        for _ in 1..TRIES {
-            match self.tools.graph.known(oid).await {
-                Ok(known) => return cloud::person(&known, &self.settings),
-                Err(graph::Error::UserUnknown(_)) => tokio::time::sleep(PAUSE).await,
-                Err(error) => return Err(error.into()),
-            }
-        }
         let known = self.tools.graph.known(oid).await?;
         cloud::person(&known, &self.settings)
     }
@@ -426,6 +459,14 @@ fn ends_the_run(error: &Error) -> bool {
         )
     );
     graph_is_gone || is_connection(error)
+}
+
+/// Graph does not know somebody, or not yet.
+fn is_not_yet(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Graph(graph::Error::UserUnknown(_) | graph::Error::ObjectUnknown { .. })
+    )
 }
 
 fn meanwhile(why: &str) -> Error {

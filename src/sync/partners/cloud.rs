@@ -29,9 +29,11 @@ pub(super) async fn read(
     world: &mut World,
 ) -> Result<(), Error> {
     let sought = Sought::of(&world.locals);
-    let (people, told) = people(graph.everybody()?, settings, &sought).await?;
-    (world.people, world.told) = (people, told);
-    (world.deleted, _) = self::people(graph.known_deleted()?, settings, &sought).await?;
+    let everybody = graph.everybody()?;
+    (world.people, world.told) = people(everybody, settings, &sought, None).await?;
+    // Of the deleted Graph need not tell it, and it decides nothing.
+    let deleted = graph.known_deleted()?;
+    (world.deleted, _) = people(deleted, settings, &sought, Some(false)).await?;
     for group in &settings.rules.groups {
         let mut members = BTreeSet::new();
         let mut pages = graph.members(*group)?;
@@ -100,11 +102,13 @@ async fn people(
     mut pages: Pages<Known>,
     settings: &Settings,
     sought: &Sought<'_>,
+    enabled: Option<bool>,
 ) -> Result<(BTreeMap<Uuid, Person>, usize), Error> {
     let (mut people, mut told) = (BTreeMap::new(), 0);
     while let Some(page) = pages.next().await? {
         told += page.rows.len();
-        for known in page.rows {
+        for mut known in page.rows {
+            known.account_enabled = known.account_enabled.or(enabled);
             let person = person(&known, settings)?;
             if sought.wants(&person) {
                 people.insert(person.oid, person);

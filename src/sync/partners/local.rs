@@ -225,7 +225,12 @@ impl Settings {
         let control = entry.number("userAccountControl");
         let expires = entry.file_time("accountExpires");
         let values = FLOW.iter().filter_map(|(name, property, longest)| {
-            let value = names::clip(entry.text(name)?, *longest)?;
+            let text = entry.text(name)?;
+            // Half a number is another one.
+            if *name == "employeeID" && text.chars().count() > *longest {
+                return None;
+            }
+            let value = names::clip(text, *longest)?;
             Some(((*property).to_owned(), value))
         });
         let address = entry.text(self.sign_in.as_str()).and_then(address);

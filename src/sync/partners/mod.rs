@@ -60,13 +60,15 @@ use world::World;
 pub const BY: &str = "kerbgate sync partners";
 
 /// What no application can do through Graph, and Entra Connect does. Told with every plan.
-pub const LIMITS: [&str; 4] = [
+pub const LIMITS: [&str; 5] = [
     "passwords and their hashes do not go to the cloud: an invited person signs in at home (or with a one-time passcode), and \
      on premises with the password of the account",
     "the person must accept the invitation once, in a browser; where both tenants allow it (cross-tenant access settings), that \
      happens by itself",
     "onPremisesSyncEnabled and the onPremises properties cannot be written: the cloud does not show the person as synchronized, \
      and somebody with the right to can edit them there; the next run writes back what follows the directory",
+    "of people whom Entra Connect once kept, the record cannot be written (Exchange Online PowerShell can): they are invited anew, or \
+     left out of the scope",
     "seamless single sign-on, device and group write-back, and Exchange attributes do not exist for invited people",
 ];
 

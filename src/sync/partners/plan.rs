@@ -261,6 +261,15 @@ impl<'a> Desk<'a> {
                 format!("the record's attribute of {oid} holds something else: {text:?}"),
             ),
             Recorded::Nothing if person.synced => synced(oid),
+            // SECURITY: a domain may let its people write the anchor of their own account (msDS-ExternalDirectoryObjectId
+            // belongs to Personal-Information). Whom one names in it is nobody's until the address, which is given, agrees.
+            Recorded::Nothing if !same_address(local, person) => {
+                let why = format!(
+                    "the account is anchored to {oid}, who has another address and no record: make the addresses the same, if it is \
+                     the same person"
+                );
+                decide(Some(oid), why)
+            }
             Recorded::Nothing => Found::Person(person, Some(Why::Unfinished)),
         }
     }
@@ -271,11 +280,7 @@ impl<'a> Desk<'a> {
             return found;
         }
         // SECURITY: who may write the record in the cloud does not choose an account by it: the address must be its own, too.
-        let same = local
-            .address
-            .as_ref()
-            .is_some_and(|address| person.addresses.contains(address));
-        if same {
+        if same_address(local, person) {
             return Found::Person(person, Some(Why::Unfinished));
         }
         let why = format!(
@@ -445,6 +450,18 @@ impl<'a> Desk<'a> {
                 Vec::new()
             }
             (true, rests) => {
+                if person.external && !same_address(local, person) {
+                    plan.left_alone.push(LeftAlone {
+                        guid: local.guid,
+                        oid: Some(person.oid),
+                        account: local.sam.clone(),
+                        needs_decision: true,
+                        why: String::from(
+                            "the address is another one now, and in the cloud the person still signs in with the old one: reset their \
+                             redemption there, if that is right",
+                        ),
+                    });
+                }
                 let mut acts = Vec::new();
                 if deleted {
                     acts.push((Act::Undelete, Why::Back));
@@ -541,7 +558,9 @@ impl<'a> Desk<'a> {
     fn update(&self, local: &Local, person: &Person) -> Option<(Act, Why)> {
         let edits = self.rules.flow.iter().filter_map(|property| {
             let (from, to) = (person.values.get(*property), local.values.get(*property));
-            (from != to).then(|| Edit {
+            // Graph wants a display name of everybody.
+            let kept = *property == "displayName" && to.is_none();
+            (from != to && !kept).then(|| Edit {
                 property: (*property).to_owned(),
                 from: from.cloned(),
                 to: to.cloned(),
@@ -602,6 +621,11 @@ impl<'a> Desk<'a> {
                 ),
             }));
     }
+}
+
+fn same_address(local: &Local, person: &Person) -> bool {
+    let address = local.address.as_ref();
+    address.is_some_and(|address| person.addresses.contains(address))
 }
 
 fn synced<'a>(oid: Uuid) -> Found<'a> {

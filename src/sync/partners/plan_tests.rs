@@ -193,6 +193,10 @@ fn what_contradicts_itself_is_left_to_somebody() {
         &world(vec![third.clone()], vec![person(4)]),
         "does not know any more",
     );
+    // An anchor that its owner wrote.
+    let mut stranger = person(3);
+    stranger.addresses = [String::from("ceo@contoso.example")].into();
+    decision(&world(vec![third.clone()], vec![stranger]), "no record");
     let mut taken = person(3);
     taken.recorded = ours(7);
     let taken_world = world(vec![third.clone()], vec![taken.clone()]);
@@ -372,7 +376,7 @@ fn carried_out(world: &World, plan: &Plan) -> World {
         match &step.act {
             Act::Invite { .. } | Act::Undelete => {}
             Act::Disable => {
-                (one.enabled, one.recorded) = (false, Recorded::Ours(Record { guid, rests }))
+                (one.enabled, one.recorded) = (false, Recorded::Ours(Record { guid, rests }));
             }
             Act::Enable => (one.enabled, one.recorded) = (true, Recorded::Ours(Record::of(guid))),
             Act::Link => {

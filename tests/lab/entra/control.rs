@@ -24,7 +24,8 @@
 //! | POST `/_control/graph/expire` | | as if all delta tokens were seven days old |
 //! | POST `/_control/people-sids` | `{login: SID}` | sets `onprem_sid` |
 //! | POST `/_control/revoke` | `{"login"}` or `{}` for all | revokes refresh tokens and sign-ins (AADSTS50173) |
-//! | POST `/_control/faults` | `{"endpoint","kind",…}` | see [`crate::entra::faults::Fault`]: kinds status (`status`), throttle (`retry_after`, `retry_date`), hang, slow (`ms`), garbage, html, close, truncate, oversize (`bytes`), redirect (`location`); `count` |
+//! | POST `/_control/faults` | `{"endpoint","kind",…}` | see [`crate::entra::faults::Fault`]: kinds status (`status`), throttle (`retry_after`, `retry_date`), hang, slow (`ms`), garbage, html, close, lost, mute, truncate, oversize (`bytes`), redirect (`location`); `count`, `only` (method and path begin so) |
+//! | GET `/_control/faults` | | `{"left"}`: how many requests are still to fail |
 //! | DELETE `/_control/faults` | | none any more |
 //! | POST `/_control/clock` | `{"offset_seconds"}` | shifts iat, nbf, exp of new tokens |
 //! | POST `/_control/mint` | `{"base":{"login","kind","nonce","sid","scope"},…}` | a token: `kind` id-v2 (usual), access-v2, access-v1, app-v2, app-v1; without `base`, only the claims given; the rest as next |
@@ -105,7 +106,7 @@ pub fn router() -> Router<Arc<Emulator>> {
         .route("/graph/expire", post(expire))
         .route("/people-sids", post(people_sids))
         .route("/revoke", post(revoke))
-        .route("/faults", post(add_fault).delete(clear_faults))
+        .route("/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/clock", post(clock))
         .route("/mint", post(mint))
         .route(
@@ -138,6 +139,7 @@ pub async fn table() -> Json<Value> {
         "POST /_control/graph/expire",
         "POST /_control/people-sids",
         "POST /_control/revoke",
+        "GET /_control/faults",
         "POST /_control/faults",
         "DELETE /_control/faults",
         "POST /_control/clock",
@@ -476,6 +478,10 @@ async fn add_fault(State(emulator): State<Arc<Emulator>>, body: Bytes) -> Answer
     }
     emulator.world().faults.add(fault);
     done()
+}
+
+async fn faults(State(emulator): State<Arc<Emulator>>) -> Json<Value> {
+    Json(json!({ "left": emulator.world().faults.left() }))
 }
 
 async fn clear_faults(State(emulator): State<Arc<Emulator>>) -> Answer {

@@ -36,6 +36,10 @@ pub enum Kind {
     Html,
     /// The connection closed without an answer.
     Close,
+    /// What was asked is done, and the connection closed without an answer.
+    Lost,
+    /// What was asked is done, and there is no answer ever.
+    Mute,
     /// Half an answer, then the connection closed.
     Truncate,
     /// 200 and `bytes` bytes.
@@ -49,6 +53,9 @@ pub enum Kind {
 #[serde(deny_unknown_fields)]
 pub struct Fault {
     pub endpoint: String,
+    /// Only requests whose method and path begin so, such as `POST /graph/v1.0/invitations`.
+    #[serde(default)]
+    pub only: String,
     pub kind: Kind,
     #[serde(default = "one")]
     pub count: u32,
@@ -92,15 +99,21 @@ impl Faults {
             .push(fault);
     }
 
-    fn take(&mut self, endpoint: &str) -> Option<Fault> {
+    fn take(&mut self, endpoint: &str, asked: &str) -> Option<Fault> {
         let orders = self.0.get_mut(endpoint)?;
-        let first = orders.first_mut()?;
+        let position = orders.iter().position(|one| asked.starts_with(&one.only))?;
+        let first = &mut orders[position];
         let fault = first.clone();
         first.count = first.count.saturating_sub(1);
         if first.count == 0 {
-            orders.remove(0);
+            orders.remove(position);
         }
         Some(fault)
+    }
+
+    /// How many requests are still to fail.
+    pub fn left(&self) -> u32 {
+        self.0.values().flatten().map(|fault| fault.count).sum()
     }
 }
 
@@ -147,7 +160,9 @@ pub async fn count_and_fail(
     let fault = {
         let mut world = emulator.world();
         world.count(endpoint);
-        world.faults.take(endpoint)
+        world
+            .faults
+            .take(endpoint, &format!("{} {path}", request.method()))
     };
     let method = request.method().clone();
     let path = path.to_owned();
@@ -155,6 +170,13 @@ pub async fn count_and_fail(
         Some(fault) if matches!(fault.kind, Kind::Slow) => {
             tokio::time::sleep(Duration::from_millis(fault.ms)).await;
             next.run(request).await
+        }
+        Some(fault) if matches!(fault.kind, Kind::Lost | Kind::Mute) => {
+            drop(next.run(request).await);
+            if matches!(fault.kind, Kind::Mute) {
+                std::future::pending::<()>().await;
+            }
+            cut()
         }
         Some(fault) => failed(&emulator, endpoint, &fault, request).await,
         None => next.run(request).await,
@@ -217,7 +239,7 @@ async fn failed(emulator: &Emulator, endpoint: &str, fault: &Fault, request: Req
               network",
         )
             .into_response(),
-        Kind::Close => cut(),
+        Kind::Close | Kind::Lost | Kind::Mute => cut(),
         Kind::Truncate => {
             let half = futures_util::stream::iter([
                 Ok(axum::body::Bytes::from_static(b"{\"half\": \"an ans")),
