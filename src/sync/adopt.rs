@@ -333,7 +333,7 @@ impl<'a, 'b> Bench<'a, 'b> {
         };
         // SECURITY: whoever came later cannot be the one it was made for, whatever they are called.
         let before = person.created.zip(stranger.created);
-        if !by_id && !before.is_some_and(|(person, account)| person <= account) {
+        if !by_id && before.is_none_or(|(person, account)| person > account) {
             return Err(refused(
                 "its person is younger than the account: somebody else had this sign-in name before",
             ));
@@ -361,7 +361,10 @@ impl<'a, 'b> Bench<'a, 'b> {
     /// The one person an account names, if it is the only one to name them.
     fn person(&self, named: &Named<'a>) -> Result<&'a Person, (Found, String)> {
         let mut people = named.people.iter();
-        let (first, second) = (people.next(), people.next().or(named.ghosts.first()));
+        let (first, second) = (
+            people.next(),
+            people.next().or_else(|| named.ghosts.first()),
+        );
         let cloud = &self.world.cloud;
         let oid = match (first, second) {
             (Some(oid), None) => oid,

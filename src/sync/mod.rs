@@ -61,6 +61,7 @@ use crate::model::names::HostName;
 use crate::model::names::PersonId;
 use crate::store;
 use crate::store::Store;
+use crate::telemetry::metrics::metrics;
 
 pub use apply::Outcome;
 pub use apply::Progress;
@@ -311,6 +312,30 @@ impl Sync {
             plan,
         })
     }
+}
+
+/// A round on a schedule, counted.
+fn count<S>(what: &'static str, round: &Result<Outcome<S>, Error>, now: i64) {
+    let (kind, steps) = match round {
+        Ok(outcome) if outcome.failed.is_empty() => ("done", (outcome.done, 0)),
+        Ok(outcome) => ("failed", (outcome.done, outcome.failed.len())),
+        Err(Error::Brake { .. }) => ("stopped", (0, 0)),
+        Err(Error::Busy(_)) => ("elsewhere", (0, 0)),
+        Err(
+            Error::Graph(_)
+            | Error::Directory(_)
+            | Error::Lifecycle(_)
+            | Error::Store(_)
+            | Error::Partial { .. }
+            | Error::BadPlan { .. }
+            | Error::OtherTenant { .. }
+            | Error::Changed(_)
+            | Error::Meanwhile(_)
+            | Error::Setup(_)
+            | Error::Folder(_),
+        ) => ("failed", (0, 0)),
+    };
+    metrics().sync_round(what, kind, steps, now);
 }
 
 /// A time as people and programs read it.

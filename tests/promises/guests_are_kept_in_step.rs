@@ -35,6 +35,8 @@ use crate::lab::kerbgate;
 use crate::visitor::Speaks;
 use crate::visitor::Visitor;
 use crate::walk::order;
+use crate::what_happens_can_be_counted::scraped;
+use crate::what_happens_can_be_counted::value;
 
 const RESTING: &str = "OU=Disabled Guests,DC=contoso,DC=test";
 
@@ -793,6 +795,16 @@ async fn the_gateway_keeps_them_by_itself_and_cuts_off_who_left() {
         "remove 7 of 7",
     ] {
         assert!(audit.contains(part), "{part}: {audit}");
+    }
+    let counted = scraped(&gateway).await;
+    for (series, least) in [
+        ("rounds_total{what=\"guests\",kind=\"stopped\"}", 1.0),
+        ("rounds_total{what=\"guests\",kind=\"done\"}", 1.0),
+        ("steps_total{what=\"guests\",kind=\"done\"}", 9.0),
+        ("success_timestamp{what=\"guests\"}", 1.7e9),
+    ] {
+        let told = value(&counted, &format!("kerbgate_sync_{series}"));
+        assert!(told >= least, "{series}: {told}");
     }
     drop(gateway);
     let said = company

@@ -61,12 +61,12 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
     if !bench.args.connections.is_empty() {
         bench.ldapadd("before")?;
         for connections in &bench.args.connections {
-            bench.first_and_delta(*connections)?;
+            bench.first_and_delta(*connections).await?;
         }
         bench.ldapadd("after")?;
     }
     for people in &bench.args.tenants {
-        bench.plan(*people)?;
+        bench.plan(*people).await?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -109,14 +109,14 @@ impl Bench {
         Ok(())
     }
 
-    fn first_and_delta(&self, connections: usize) -> Result<(), Failure> {
+    async fn first_and_delta(&self, connections: usize) -> Result<(), Failure> {
         let (first, delta) = (self.args.guests, self.args.delta);
         let mut company = self.company(connections)?;
         for (what, people, new) in [
             ("first sync", first, first),
             ("delta", first + delta, delta),
         ] {
-            self.start_entra(&mut company, people)?;
+            self.start_entra(&mut company, people).await?;
             let begun = Instant::now();
             let plan = self.kerbgate(&company, &["plan", "--json"])?;
             let planned = begun.elapsed();
@@ -135,9 +135,9 @@ impl Bench {
         Ok(())
     }
 
-    fn plan(&self, people: usize) -> Result<(), Failure> {
+    async fn plan(&self, people: usize) -> Result<(), Failure> {
         let mut company = self.company(1)?;
-        self.start_entra(&mut company, people)?;
+        self.start_entra(&mut company, people).await?;
         let out = fs::File::create(company.root.path().join("plan.txt"))?;
         let begun = Instant::now();
         let mut plan = self
@@ -149,7 +149,7 @@ impl Bench {
         while code.is_none() {
             // The most it ever was: only what comes after the last look is missed.
             peak = meter.read().map_or(peak, |reading| peak.max(reading.peak));
-            std::thread::sleep(Duration::from_millis(5));
+            tokio::time::sleep(Duration::from_millis(5)).await;
             code = plan.try_wait()?;
         }
         if !code.is_some_and(|code| code.success()) {
@@ -177,7 +177,7 @@ impl Bench {
         let boot = root.path().join("kerbgate.toml");
         let text = fs::read_to_string(&boot)?;
         // The same people again, with names that no other round has taken.
-        let names = format!("m{:03x}-", port % 0x1000);
+        let names = format!("{}-", unit.get(3..8).unwrap_or_default());
         let mut text = text.replace("\"OU=Guests,", &format!("\"{unit},")).replace(
             "[mapping]\n",
             &format!("[mapping]\nsam_prefix = \"{names}\"\nupn_suffix = \"{names}x.example\"\n"),
@@ -218,7 +218,7 @@ impl Bench {
         Ok(begun.elapsed())
     }
 
-    fn start_entra(&self, company: &mut Company, people: usize) -> Result<(), Failure> {
+    async fn start_entra(&self, company: &mut Company, people: usize) -> Result<(), Failure> {
         if let Some(mut entra) = company.entra.take() {
             entra.kill()?;
             entra.wait()?;
@@ -243,7 +243,7 @@ impl Bench {
             .stderr(Stdio::null())
             .spawn()?;
         company.entra = Some(entra);
-        wait_for(&ready)
+        wait_for(&ready).await
     }
 
     fn command(&self, company: &Company, arguments: &[&str]) -> Command {
@@ -269,13 +269,13 @@ impl Bench {
     }
 }
 
-fn wait_for(file: &Path) -> Result<(), Failure> {
+async fn wait_for(file: &Path) -> Result<(), Failure> {
     let begun = Instant::now();
     while !file.exists() {
         if begun.elapsed() > PATIENCE {
             return Err(format!("{} does not come", file.display()).into());
         }
-        std::thread::sleep(Duration::from_millis(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
 }
