@@ -325,6 +325,9 @@ fn table(look: &Look, saved: &Saved) -> String {
         if let Act::Adopt { shape, dn, .. } = &step.act {
             text.push_str(&format!("{:<8}  {}: {}\n", "", shape.sentence(), shown(dn)));
         }
+        if let Some(group) = step.act.group() {
+            text.push_str(&format!("{:<8}  {}\n", "", shown(group)));
+        }
         if let Act::Update { changes } = &step.act {
             for edit in changes {
                 let value = |value: &Option<String>| {

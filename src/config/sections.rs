@@ -239,6 +239,10 @@ pub struct GroupMapping {
     pub group: Option<Uuid>,
     /// The AD group's distinguished name, under `groups_ou`.
     pub ad_group: String,
+    /// Whether a synchronization makes the AD group where it is missing.
+    pub create: bool,
+    /// Most guests that a synchronization believes to be behind it.
+    pub max_members: usize,
 }
 
 /// The gateway's own Kerberos credential.
@@ -586,6 +590,11 @@ pub(super) fn directory(section: &Section<'_>, hosts: &Hosts) -> Option<Option<D
     }))
 }
 
+/// What Entra Cloud Sync allows a group that it writes to a directory.
+const MOST_MEMBERS: u64 = 50_000;
+/// More than that is a tenant's "all users" more often than the people of one application.
+const USUAL_MEMBERS: u64 = 5_000;
+
 pub(super) fn mapping(section: &Section<'_>) -> Option<Option<Mapping>> {
     if !section.exists() {
         return Some(None);
@@ -606,11 +615,15 @@ pub(super) fn mapping(section: &Section<'_>) -> Option<Option<Mapping>> {
             if role.is_some() == group.is_some() {
                 one.mistake("role", "wanted: exactly one of role and group");
             }
+            let create = one.flag("create", false);
+            let max_members = one.number("max_members", 1..=MOST_MEMBERS, USUAL_MEMBERS);
             one.finish();
             Some(GroupMapping {
                 role,
                 group,
                 ad_group: ad_group?,
+                create,
+                max_members: usize::try_from(max_members).unwrap_or_default(),
             })
         })
         .collect();

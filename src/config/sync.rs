@@ -50,6 +50,8 @@ pub struct GuestsSync {
     pub adopt: bool,
     /// Connections to the directory, and steps under way at once.
     pub connections: usize,
+    /// Whether `[[mapping.groups]]` are kept too, not only at sign-ins.
+    pub memberships: bool,
     /// Most removals of a run.
     pub brake_removals: usize,
     /// The same in percent of the accounts in use.
@@ -115,6 +117,7 @@ pub(super) fn guests(section: &Section<'_>) -> GuestsSync {
         attributes,
         adopt: section.flag("adopt", false),
         connections: usize::try_from(section.number("connections", 1..=32, 4)).unwrap_or(1),
+        memberships: section.flag("memberships", false),
         brake_removals: number("brake_removals", 1_000_000, 50),
         brake_percent: number("brake_percent", 100, 10),
     };
@@ -143,6 +146,12 @@ pub(super) fn together(config: &Config) -> Vec<(&'static str, String)> {
     if sync.every.is_some() && !able {
         let why = "wants issuer.graph and the sections [directory] and [mapping]";
         problems.push(("sync.guests.every", String::from(why)));
+    }
+    let mapped = config.mapping.iter().flat_map(|mapping| &mapping.groups);
+    let roles = mapped.filter(|group| group.role.is_some()).count();
+    if sync.memberships && roles > 0 && config.issuer.client_id.parse::<Uuid>().is_err() {
+        let why = "goes with [[mapping.groups]] of a role, but issuer.client_id is no GUID that graph could be asked about";
+        problems.push(("sync.guests.memberships", String::from(why)));
     }
     if sync.scope == ScopeOf::Assigned && config.issuer.client_id.parse::<Uuid>().is_err() {
         let why =

@@ -343,6 +343,9 @@ async fn writable(world: &World, held: &Held, mapping: &Mapping, group: &str) ->
     };
     let entry = match read {
         Ok(Some(entry)) => entry,
+        Ok(None) if made_by_us(world, mapping, group) => {
+            return check::GROUPS.skipped(group, "kerbgate sync guests makes it (create = true)");
+        }
         Ok(None) => {
             let cn = group
                 .parse::<Dn>()
@@ -375,6 +378,11 @@ async fn writable(world: &World, held: &Held, mapping: &Mapping, group: &str) ->
         "allowedAttributesEffective has no member",
         mend("the gateway may not write the group's members", fix),
     )
+}
+
+fn made_by_us(world: &World, mapping: &Mapping, group: &str) -> bool {
+    let mut named = mapping.groups.iter().filter(|one| one.ad_group == group);
+    world.config.guests_sync.memberships && named.any(|one| one.create)
 }
 
 /// Accounts under `account_bases` that the fence will refuse: no fault, but the people behind them will ask.

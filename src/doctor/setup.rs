@@ -5,7 +5,7 @@
 //!
 //! # Why like this
 //! - The rights are the least that was found to be enough (make and delete users in two units, all of those users, the
-//!   members of groups in a third); the gateway's account is in no administrative group.
+//!   members of groups in a third, and to make groups there if the configuration lets it); the gateway's account is in no administrative group.
 //! - SECURITY: an administrator runs this as it is. Every value is quoted for its shell, and one with control characters,
 //!   or such as turn the text around, is refused: what is read must be what is run.
 
@@ -15,6 +15,7 @@ mod windows;
 use clap::ValueEnum;
 
 use crate::config::Config;
+use crate::config::sections::GroupMapping;
 use crate::ldap;
 use crate::ldap::Dn;
 use crate::ldap::Filter;
@@ -92,6 +93,8 @@ struct Plan {
     /// Where groups' members are written.
     group_unit: Option<Dn>,
     groups: Vec<Dn>,
+    /// Whether the gateway makes groups there itself.
+    makes_groups: bool,
     /// What S4U2Self needs an SPN for; the host's own name will do.
     own_spn: String,
     backends: Vec<Backend>,
@@ -137,7 +140,9 @@ impl Plan {
                 spn,
             })
             .collect();
-        let mut groups: Vec<&str> = mapping.groups.iter().map(|g| g.ad_group.as_str()).collect();
+        let made = |group: &&GroupMapping| config.guests_sync.memberships && group.create;
+        let others = mapping.groups.iter().filter(|group| !made(group));
+        let mut groups: Vec<&str> = others.map(|group| group.ad_group.as_str()).collect();
         groups.sort_unstable();
         groups.dedup();
         let names = |texts: &mut dyn Iterator<Item = &str>| -> Result<Vec<Dn>, Error> {
@@ -152,6 +157,7 @@ impl Plan {
             user_units: names(&mut units.map(String::as_str))?,
             group_unit: mapping.groups_ou.as_deref().map(visible_name).transpose()?,
             groups: names(&mut groups.into_iter())?,
+            makes_groups: mapping.groups.iter().any(|group| made(&group)),
             own_spn: visible(&format!("HTTP/{}", config.gateway.sign_in_host))?,
             backends,
             partner_units: names(&mut partners.into_iter().map(String::as_str))?,
@@ -233,6 +239,7 @@ mod tests {
                     .unwrap()
                     .child("CN", group),
             ],
+            makes_groups: true,
             own_spn: String::from("HTTP/login.example.com"),
             backends: vec![Backend {
                 spn: "HTTP/intranet.corp.example.com".parse().unwrap(),

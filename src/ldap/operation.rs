@@ -86,6 +86,10 @@ pub enum Change {
     Add(Attribute, Vec<u8>),
     /// Delete a value.
     Delete(Attribute, Vec<u8>),
+    /// Add several values at once.
+    AddAll(Attribute, Vec<Vec<u8>>),
+    /// Delete several values at once.
+    DeleteAll(Attribute, Vec<Vec<u8>>),
     /// Replace all values; an empty list removes the attribute.
     Replace(Attribute, Vec<Vec<u8>>),
 }
@@ -340,6 +344,12 @@ impl Session {
                 Change::Add(attribute, value) => Mod::Add(bytes(attribute), HashSet::from([value])),
                 Change::Delete(attribute, value) => {
                     Mod::Delete(bytes(attribute), HashSet::from([value]))
+                }
+                Change::AddAll(attribute, values) => {
+                    Mod::Add(bytes(attribute), values.into_iter().collect())
+                }
+                Change::DeleteAll(attribute, values) => {
+                    Mod::Delete(bytes(attribute), values.into_iter().collect())
                 }
                 Change::Replace(attribute, values) => {
                     Mod::Replace(bytes(attribute), values.into_iter().collect())

@@ -10,18 +10,21 @@
 //! | `list.rs` | all of them, page by page |
 //! | `steer.rs` | disable, restore, forget |
 //! | `tend.rs` | what a synchronization does beside that: values, places, the end |
+//! | `members.rs` | managed groups: taken away at rest, given back, kept |
 //! | `history.rs` | what the audit file tells of a person |
 //!
 //! # Why
 //! - Only accounts with our anchor, in the guests' OU and the disabled OU, that the fence would not keep us from: an employee
 //!   or an administrator is never a step's object, whatever their account carries.
-//! - A disabled account keeps its SID, its groups and its anchor. So it comes back as the same person, and until then a sign-in
-//!   is refused with a reason instead of making a second account.
+//! - A disabled account keeps its SID, its anchor and the groups somebody put it into by hand; managed groups it only remembers
+//!   (`members.rs`). So it comes back as the same person with what it had, and until then a sign-in is refused with a reason
+//!   instead of making a second account.
 //! - Steps are safe to do again: each begins with what the directory holds now.
 
 mod asked;
 pub mod history;
 mod list;
+mod members;
 mod shadow;
 mod steer;
 mod tend;
@@ -40,6 +43,9 @@ use crate::store::Store;
 
 pub use asked::Asked;
 pub use list::List;
+pub use members::MEMBERS_AT_A_TIME;
+pub use members::Membership;
+pub use members::Written;
 pub use shadow::Mark;
 pub use shadow::Shadow;
 pub use shadow::State;

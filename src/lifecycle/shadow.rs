@@ -9,6 +9,7 @@ use super::Error;
 use super::Lifecycle;
 use crate::ldap::Entry;
 use crate::mapping::fence;
+use crate::mapping::managed;
 use crate::mapping::names;
 use crate::model::names::PersonId;
 
@@ -168,6 +169,7 @@ impl Lifecycle {
             "displayName",
             "mail",
             "info",
+            managed::MEMORY,
             "whenCreated",
             "lastLogonTimestamp",
         ];

@@ -12,6 +12,7 @@ use crate::ldap::Dn;
 use crate::ldap::Entry;
 use crate::ldap::Session;
 use crate::mapping::fence;
+use crate::mapping::managed;
 use crate::model::names::PersonId;
 use crate::store::records::EndReason;
 use crate::store::records::Whose;
@@ -41,8 +42,8 @@ pub struct Done {
 }
 
 impl Lifecycle {
-    /// Disables the account, lays it to rest in the disabled OU if there is one, and ends the person's sign-ins. SID, groups
-    /// and anchor stay.
+    /// Disables the account, lays it to rest in the disabled OU if there is one, ends the person's sign-ins, and takes it out of the
+    /// managed groups. SID, anchor and other groups stay.
     ///
     /// # Errors
     /// No such account, not one of ours, or the directory or the store does not answer; done again it goes on where it was.
@@ -54,9 +55,11 @@ impl Lifecycle {
         let (dn, changed) = done?;
         // Only now: before, a new sign-in would still have led to the account.
         let ended = self.end(&people, order).await?;
+        // After that: a group that cannot be written to must not keep a sign-in alive.
+        let stripped = self.strip(&session, &entry, &dn, order).await?;
         Ok(Done {
             account: self.again(&dn, &session).await?,
-            changed,
+            changed: changed || stripped,
             ended,
         })
     }
@@ -75,7 +78,9 @@ impl Lifecycle {
                 why: order.why.clone(),
             };
             let notes = mark.put(entry.text("info").unwrap_or_default());
-            self.write(session, entry, true, notes).await?;
+            // In the same write: whatever happens next, what it had is known, and nothing that was planted there before.
+            let memory = self.memory(entry, &self.held(entry));
+            self.write(session, entry, true, notes, memory).await?;
             changed = true;
         }
         let rest = self.settings.disabled_ou.as_ref();
@@ -92,7 +97,7 @@ impl Lifecycle {
     pub async fn restore(&self, asked: &Asked, order: &Order) -> Result<Done, Error> {
         let (entry, session) = self.own(asked).await?;
         let people = self.people(&entry);
-        let done = self.wake(&entry, &session).await;
+        let done = self.wake(&entry, &session, order).await;
         self.audit("account-restored", &entry, &people, order, &done);
         let (dn, changed) = done?;
         Ok(Done {
@@ -102,7 +107,12 @@ impl Lifecycle {
         })
     }
 
-    async fn wake(&self, entry: &Entry, session: &Session) -> Result<(Dn, bool), Error> {
+    async fn wake(
+        &self,
+        entry: &Entry,
+        session: &Session,
+        order: &Order,
+    ) -> Result<(Dn, bool), Error> {
         let mut entry = entry.clone();
         let mut changed = false;
         if let (Some(home), Some(rest)) = (&self.settings.guests_ou, &self.settings.disabled_ou)
@@ -111,10 +121,16 @@ impl Lifecycle {
             entry.dn = self.bring(session, &entry.dn, home).await?;
             changed = true;
         }
-        // Last: an account that can be used lies where it belongs.
+        changed |= self.give_back(session, &entry, order).await?;
+        let memory = self.memory(&entry, &[]);
+        // Last: an account that can be used lies where it belongs, with all it had.
         if fence::is_disabled(&entry) {
             let notes = shadow::without_mark(entry.text("info").unwrap_or_default());
-            self.write(session, &entry, false, notes).await?;
+            self.write(session, &entry, false, notes, memory).await?;
+            changed = true;
+        } else if !self.kept(&entry).is_empty() {
+            let change = Change::Replace(managed::MEMORY.parse()?, memory);
+            session.modify(&entry.dn, vec![change]).await?;
             changed = true;
         }
         Ok((entry.dn, changed))
@@ -181,16 +197,20 @@ impl Lifecycle {
         entry: &Entry,
         disabled: bool,
         notes: String,
+        memory: Vec<Vec<u8>>,
     ) -> Result<(), ldap::Error> {
         let control = fence::control(entry, disabled).to_string();
         let notes = match notes.as_str() {
             "" => Vec::new(),
             notes => vec![notes.as_bytes().to_vec()],
         };
-        let changes = vec![
+        let mut changes = vec![
             Change::Replace("userAccountControl".parse()?, vec![control.into_bytes()]),
             Change::Replace("info".parse()?, notes),
         ];
+        if memory != entry.values(managed::MEMORY) {
+            changes.push(Change::Replace(managed::MEMORY.parse()?, memory));
+        }
         session.modify(&entry.dn, changes).await
     }
 

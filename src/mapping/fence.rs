@@ -256,7 +256,7 @@ fn privilege(account: &Entry) -> Result<(), Denial> {
     }
 }
 
-fn privileged_group(group: &Sid) -> Option<&'static str> {
+pub(super) fn privileged_group(group: &Sid) -> Option<&'static str> {
     let table: &[(u32, &'static str)] = if in_domain(group) {
         &PRIVILEGED_RIDS
     } else if group.as_str().starts_with("S-1-5-32-") {

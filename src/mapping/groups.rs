@@ -10,14 +10,13 @@ use uuid::Uuid;
 use super::Needs;
 use super::fence;
 use super::lookup::Candidate;
+use super::managed;
 use super::refusal::Refusal;
 use super::settings::GroupSource;
 use super::settings::Settings;
-use crate::ldap;
 use crate::ldap::Change;
 use crate::ldap::Dn;
 use crate::ldap::Entry;
-use crate::ldap::ResultCode;
 use crate::ldap::Session;
 use crate::model::claims::Claims;
 use crate::model::stop::Code;
@@ -132,7 +131,7 @@ async fn change(session: &Session, group: &Dn, entry: &Entry, joins: bool) -> Re
     };
     match session.modify(group, vec![change]).await {
         Ok(()) => Ok(()),
-        Err(error) if is_so_already(&error, joins) => Ok(()),
+        Err(error) if managed::is_so_already(&error, joins) => Ok(()),
         Err(error) if error.is_connection() => Err(error.into()),
         Err(error) => Err(Refusal::fail(
             Code::DirectoryRefused,
@@ -140,19 +139,6 @@ async fn change(session: &Session, group: &Dn, entry: &Entry, joins: bool) -> Re
             error.to_string(),
         )),
     }
-}
-
-/// Another node was faster. Joining: attributeOrValueExists, or Active Directory's entryAlreadyExists.
-/// Leaving: noSuchAttribute, or Active Directory's unwillingToPerform with ERROR_MEMBER_NOT_IN_GROUP.
-fn is_so_already(error: &ldap::Error, joins: bool) -> bool {
-    let ldap::Error::Refused { refusal, .. } = error else {
-        return false;
-    };
-    if joins {
-        return matches!(refusal.code, ResultCode::VALUE_EXISTS | ResultCode::EXISTS);
-    }
-    refusal.code == ResultCode::NO_SUCH_ATTRIBUTE
-        || (refusal.code == ResultCode::UNWILLING && refusal.diagnostic.contains("00000561"))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod fence;
 mod flights;
 mod groups;
 mod lookup;
+pub mod managed;
 pub mod names;
 mod provision;
 mod refusal;

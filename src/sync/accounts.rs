@@ -2,6 +2,7 @@
 //!
 //! All bases are searched, not only the guests' OU: whoever has an account elsewhere gets no second one.
 
+use std::collections::BTreeSet;
 use std::collections::HashSet;
 
 use uuid::Uuid;
@@ -21,6 +22,7 @@ use crate::ldap::Search;
 use crate::ldap::Turn;
 use crate::lifecycle::Mark;
 use crate::mapping::fence;
+use crate::mapping::managed;
 use crate::mapping::names;
 use crate::mapping::shadow::Flow;
 use crate::model::names::PersonId;
@@ -84,6 +86,7 @@ impl Sync {
         let more = [
             self.rules.mapping.anchor.as_str(),
             "info",
+            managed::MEMORY,
             "whenCreated",
             "whenChanged",
             "lastLogonTimestamp",
@@ -115,8 +118,26 @@ impl Sync {
             place,
             disabled: fence::is_disabled(entry).then(|| by_whom(entry)),
             values: Flow::ALL.into_iter().filter_map(text).collect(),
+            groups: self.managed_in(entry, "memberOf"),
+            kept: self.managed_in(entry, managed::MEMORY),
             last_seen: last_seen.max(entry.file_time("lastLogonTimestamp")),
         })
+    }
+
+    /// Managed groups among the values. Read of the account and not of the group, so that a group may have as many other members as it
+    /// likes.
+    fn managed_in(&self, entry: &Entry, attribute: &str) -> BTreeSet<String> {
+        let managed = &self.rules.mapping.groups;
+        let named: Vec<Dn> = entry
+            .texts(attribute)
+            .filter_map(|dn| dn.parse().ok())
+            .collect();
+        let among = managed.iter().filter(|one| named.contains(&one.group));
+        // The first spelling in the settings: two mappings of one group are one group.
+        let first = |dn: &Dn| managed.iter().find(|one| one.group == *dn);
+        among
+            .filter_map(|one| Some(first(&one.group)?.group.to_string()))
+            .collect()
     }
 
     pub(super) fn place(&self, dn: &Dn) -> Place {

@@ -190,6 +190,8 @@ fn what_must_not_or_need_not_be_changed_is_reported() {
         disabled: None,
         untouchable: None,
         values: Values::new(),
+        groups: BTreeSet::new(),
+        kept: BTreeSet::new(),
         last_seen: None,
     };
     let anchored = [(Uuid::from_u128(1), vec![&ours])].into();

@@ -20,6 +20,8 @@ use super::Error;
 use super::Sync;
 use super::journal::Journal;
 use super::journal::Line;
+use super::members::batches;
+use super::members::is_membership;
 use super::step::Act;
 use super::step::Edit;
 use super::step::Step;
@@ -93,12 +95,17 @@ impl Book {
     }
 }
 
-/// How many steps from the first on may be under way together: of one kind, each of another person.
-fn wave(steps: &[Step]) -> usize {
+/// How many batches from the first on may be under way together: single steps of one kind, each of another person.
+fn wave(batches: &[&[Step]]) -> usize {
     let mut people = HashSet::new();
-    let kind = steps.first().map(|step| step.act.rank());
-    let alike = |step: &&Step| Some(step.act.rank()) == kind && people.insert(step.oid);
-    steps.iter().take_while(alike).count().max(1)
+    let mut kind = None;
+    let alike = |batch: &&&[Step]| match batch {
+        [step] if !is_membership(step) => {
+            *kind.get_or_insert(step.act.rank()) == step.act.rank() && people.insert(step.oid)
+        }
+        _ => false,
+    };
+    batches.iter().take_while(alike).count().max(1)
 }
 
 impl Sync {
@@ -123,12 +130,13 @@ impl Sync {
             steps: steps.len(),
         })?;
         let mut outcome = Outcome::default();
-        let (mut first, mut left) = (1, steps);
+        let (all, mut first): (Vec<&[Step]>, _) = (batches(steps).collect(), 1);
+        let mut left = all.as_slice();
         while !left.is_empty() {
             let (wave, later) = left.split_at(wave(left));
             let told = |number, step: &Step| progress(number, steps.len(), step);
             self.wave(&book, first, wave, &told, &mut outcome).await?;
-            first += wave.len();
+            first += wave.iter().map(|batch| batch.len()).sum::<usize>();
             left = later;
         }
         book.write(&Line::End {
@@ -141,87 +149,115 @@ impl Sync {
         Ok(outcome)
     }
 
-    /// Steps of different people and one kind, the first with the number `first`.
+    /// Batches that may be under way together, the first step with the number `first`.
     async fn wave(
         &self,
         book: &Book,
         first: usize,
-        steps: &[Step],
+        batches: &[&[Step]],
         progress: &(dyn Fn(usize, &Step) + Send + std::marker::Sync),
         outcome: &mut Outcome,
     ) -> Result<(), Error> {
         let stop = AtomicBool::new(false);
         let stop = &stop;
-        let one = |(number, step): (usize, Step)| async move {
+        let one = |batch: Vec<(usize, Step)>| async move {
             // What is under way is finished, nothing new is begun.
             if stop.load(Ordering::Relaxed) {
-                return Ok(None);
+                return Ok(Vec::new());
             }
-            progress(number, &step);
-            let taken = self.one(book, number, &step).await;
-            if !matches!(taken, Ok(Ok(()))) {
-                let fatal = taken
-                    .as_ref()
-                    .map_or(true, |taken| taken.as_ref().is_err_and(is_connection));
-                stop.fetch_or(fatal, Ordering::Relaxed);
+            for (number, step) in &batch {
+                progress(*number, step);
             }
-            taken.map(|taken| Some((step, taken)))
+            let taken = self.batch(book, batch).await;
+            let broken = |taken: &Vec<(Step, Result<(), Error>)>| {
+                let mut all = taken.iter();
+                all.any(|(_, taken)| taken.as_ref().is_err_and(is_connection))
+            };
+            stop.fetch_or(taken.as_ref().map_or(true, broken), Ordering::Relaxed);
+            taken
         };
-        let numbered: Vec<_> = (first..).zip(steps.iter().cloned()).collect();
+        let mut numbers = first..;
+        let numbered: Vec<Vec<(usize, Step)>> = batches
+            .iter()
+            .map(|batch| numbers.by_ref().zip(batch.iter().cloned()).collect())
+            .collect();
         let mut under_way =
             stream::iter(numbered.into_iter().map(one)).buffer_unordered(self.at_once);
         let mut lost = None;
         while let Some(done) = under_way.next().await {
-            match done {
-                Ok(None) => {}
-                Ok(Some((_, Ok(())))) => outcome.done += 1,
-                Ok(Some((_, Err(error)))) if is_connection(&error) => lost = Some(error),
-                Ok(Some((step, Err(error)))) => outcome.failed.push((step, error.to_string())),
-                Err(error) => lost = Some(error),
+            let taken = match done {
+                Ok(taken) => taken,
+                Err(error) => {
+                    lost = Some(error);
+                    continue;
+                }
+            };
+            for (step, taken) in taken {
+                match taken {
+                    Ok(()) => outcome.done += 1,
+                    Err(error) if is_connection(&error) => lost = lost.or(Some(error)),
+                    Err(error) => outcome.failed.push((step, error.to_string())),
+                }
             }
         }
         lost.map_or(Ok(()), Err)
     }
 
-    /// One step, in the journal before and after. The outer error is the journal's.
-    async fn one(
+    /// One batch, in the journal before and after. The outer error is the journal's.
+    async fn batch(
         &self,
         book: &Book,
-        number: usize,
-        step: &Step,
-    ) -> Result<Result<(), Error>, Error> {
+        batch: Vec<(usize, Step)>,
+    ) -> Result<Vec<(Step, Result<(), Error>)>, Error> {
         let run = book.run;
-        book.write(&Line::Before {
-            run,
-            time: book.time(),
-            number,
-            step: step.clone(),
-        })?;
+        for (number, step) in &batch {
+            book.write(&Line::Before {
+                run,
+                time: book.time(),
+                number: *number,
+                step: step.clone(),
+            })?;
+        }
+        let steps: Vec<(usize, &Step)> = batch.iter().map(|(n, step)| (*n, step)).collect();
+        let taken = self.take_patiently(&steps).await;
+        for ((number, _), taken) in batch.iter().zip(&taken) {
+            book.write(&Line::After {
+                run,
+                time: book.time(),
+                number: *number,
+                outcome: match taken {
+                    Ok(()) => String::from("done"),
+                    Err(error) => error.to_string(),
+                },
+            })?;
+        }
+        let steps = batch.into_iter().map(|(_, step)| step);
+        Ok(steps.zip(taken).collect())
+    }
+
+    /// One step, or several about one group; what came of each. A second time, if the connection broke.
+    async fn take_patiently(&self, batch: &[(usize, &Step)]) -> Vec<Result<(), Error>> {
+        let [(_, step)] = batch else {
+            let steps: Vec<&Step> = batch.iter().map(|(_, step)| *step).collect();
+            return self.members_patiently(&steps).await;
+        };
+        if is_membership(step) {
+            return self.members_patiently(&[step]).await;
+        }
         let mut taken = self.take(step).await;
         if taken.as_ref().is_err_and(is_connection) {
             tokio::time::sleep(BREATH).await;
             taken = self.take(step).await.or_else(|error| gone(step, error));
         }
-        book.write(&Line::After {
-            run,
-            time: book.time(),
-            number,
-            outcome: match &taken {
-                Ok(()) => String::from("done"),
-                Err(error) => error.to_string(),
-            },
-        })?;
-        Ok(taken)
+        vec![taken]
     }
 
     async fn take(&self, step: &Step) -> Result<(), Error> {
         let asked = Asked::Anchor(step.oid);
-        let order = Order {
-            by: BY.to_owned(),
-            why: step.why.as_str().to_owned(),
-            via: "sync",
-            ends: EndReason::PersonDisabled,
-        };
+        let order = order(step);
+        if let Act::MakeGroup { group, anchor } = &step.act {
+            return self.make_group(group, anchor).await;
+        }
         if let Act::Create { values } = &step.act {
             return self.create(step, values).await;
         }
@@ -238,7 +274,11 @@ impl Sync {
             return Err(meanwhile(format!("the account is {} now", now.sam)));
         }
         match &step.act {
-            Act::Create { .. } | Act::Adopt { .. } => {}
+            Act::Create { .. }
+            | Act::Adopt { .. }
+            | Act::MakeGroup { .. }
+            | Act::Join { .. }
+            | Act::Leave { .. } => {}
             Act::Disable => drop(self.lifecycle.disable(&asked, &order).await?),
             Act::Restore => {
                 // An administrator may have said otherwise since the plan was made.
@@ -366,6 +406,15 @@ impl Sync {
     }
 }
 
+pub(super) fn order(step: &Step) -> Order {
+    Order {
+        by: BY.to_owned(),
+        why: step.why.as_str().to_owned(),
+        via: "sync",
+        ends: EndReason::PersonDisabled,
+    }
+}
+
 fn edits(changes: &[Edit]) -> Result<Vec<NewValue>, ldap::Error> {
     let edit = |edit: &Edit| Ok((edit.attribute.as_str().parse()?, edit.to.clone()));
     changes.iter().map(edit).collect()
@@ -379,7 +428,7 @@ fn gone(step: &Step, error: Error) -> Result<(), Error> {
     }
 }
 
-fn meanwhile(why: String) -> Error {
+pub(super) fn meanwhile(why: String) -> Error {
     Error::Meanwhile(why)
 }
 

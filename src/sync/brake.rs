@@ -10,6 +10,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::plan::Plan;
+use super::step::Act;
+use super::step::Step;
+use super::step::Why;
 use super::world::World;
 
 /// How much a run may remove.
@@ -61,6 +64,13 @@ pub enum Reason {
     EmptyTenant,
     /// No guest is in scope.
     EmptyScope,
+    /// No guest is behind a managed group any more.
+    EmptyGroup {
+        /// The AD group.
+        group: String,
+        /// Members that it would lose.
+        members: usize,
+    },
     /// No account on premises is in scope, and people in the cloud are recorded as theirs.
     EmptyDirectory,
     /// Not the tenant of the last run.
@@ -99,6 +109,10 @@ impl fmt::Display for Reason {
             ),
             Self::EmptyTenant => f.write_str("graph told of nobody at all"),
             Self::EmptyScope => f.write_str("nobody is in scope"),
+            Self::EmptyGroup { group, members } => write!(
+                f,
+                "graph told of no guest for {group}, which would lose all {members} of its members that are kept"
+            ),
             Self::EmptyDirectory => f.write_str("the directory told of no account in scope"),
             Self::OtherTenant { before } => {
                 write!(f, "the run before was for another tenant, {before}")
@@ -131,7 +145,28 @@ pub fn reasons(world: &World, plan: &Plan, limits: &Limits, around: &Circumstanc
             (_, false) => None,
         },
     };
-    judge(load, limits, around)
+    let mut reasons = judge(load, limits, around);
+    reasons.extend(emptied(world, plan));
+    reasons
+}
+
+/// Groups that a plan would empty: an answer of nobody is whole, and still more often a mistake than meant.
+fn emptied(world: &World, plan: &Plan) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    for group in world.groups.iter().filter(|one| one.people.is_empty()) {
+        let loses = |step: &&Step| {
+            let group = Act::Leave {
+                group: group.dn.clone(),
+            };
+            step.act == group && step.why == Why::NotInGroup
+        };
+        let members = plan.steps.iter().filter(loses).count();
+        if members > 0 {
+            let group = group.dn.clone();
+            reasons.push(Reason::EmptyGroup { group, members });
+        }
+    }
+    reasons
 }
 
 /// What a brake looks at, whatever is synchronized.
@@ -193,9 +228,6 @@ pub fn judge(load: Load, limits: &Limits, around: &Circumstances) -> Vec<Reason>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::step::Act;
-    use crate::sync::step::Step;
-    use crate::sync::step::Why;
 
     fn limits() -> Limits {
         Limits {

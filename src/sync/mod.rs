@@ -7,13 +7,14 @@
 //! |---|---|
 //! | `world.rs` | both sides, reduced to what a plan depends on |
 //! | `cloud.rs`, `accounts.rs` | how they are read |
-//! | `plan.rs`, `step.rs` | from the world to steps: pure |
 //! | `adopt.rs`, `take_over.rs` | accounts that other tools have made: which are whose (pure), and taking them over |
+//! | `groups.rs` | managed groups: who of the cloud belongs into which |
+//! | `plan.rs`, `membership.rs`, `step.rs` | from the world to steps: pure |
 //! | `brake.rs` | what no run does by itself: pure |
 //! | `replication.rs` | accounts that another domain controller has and this one has not heard of |
 //! | `saved.rs` | a plan as a file |
 //! | `journal.rs` | what was about to be done, and what came of it |
-//! | `apply.rs` | the steps taken |
+//! | `apply.rs`, `members.rs` | the steps taken |
 //! | `turn.rs` | one run at a time |
 //! | `keep.rs` | runs on a schedule |
 //! | `partners/` | the other direction: partners with an account here become guests of the cloud |
@@ -29,8 +30,11 @@ pub mod adopt;
 mod apply;
 pub mod brake;
 mod cloud;
+pub mod groups;
 pub mod journal;
 mod keep;
+mod members;
+mod membership;
 pub mod partners;
 pub mod plan;
 mod replication;
@@ -69,6 +73,7 @@ pub use apply::Run;
 use brake::Circumstances;
 use brake::Limits;
 use brake::Reason;
+use groups::KeptGroup;
 use journal::Past;
 use plan::Plan;
 use plan::Rules;
@@ -98,6 +103,8 @@ pub struct Settings {
     pub rules: Rules,
     /// Whose are looked at.
     pub scope: Scope,
+    /// Managed groups that are kept.
+    pub groups: KeptGroups,
     /// The brake.
     pub limits: Limits,
     /// The issuer's tenant.
@@ -108,6 +115,15 @@ pub struct Settings {
     pub folder: PathBuf,
     /// Most steps under way at once; the directory should have as many connections.
     pub at_once: usize,
+}
+
+/// Managed groups that are kept, and the application whose roles count.
+#[derive(Clone, Debug, Default)]
+pub struct KeptGroups {
+    /// None = memberships are left to sign-ins.
+    pub kept: Vec<KeptGroup>,
+    /// The gateway's own application registration.
+    pub client: Uuid,
 }
 
 /// What the room works with.
@@ -144,6 +160,7 @@ impl std::fmt::Debug for Ends {
 pub struct Sync {
     rules: Rules,
     scope: Scope,
+    groups: KeptGroups,
     limits: Limits,
     tenant: Uuid,
     other_tenants: Vec<Uuid>,
@@ -254,6 +271,7 @@ impl Sync {
         Ok(Self {
             rules: settings.rules,
             scope: settings.scope,
+            groups: settings.groups,
             limits: settings.limits,
             tenant: settings.tenant,
             other_tenants: settings.other_tenants,
@@ -289,12 +307,14 @@ impl Sync {
         let strangers = here.strangers().await?;
         let known: BTreeSet<Uuid> = accounts.iter().map(|account| account.oid).collect();
         let cloud = cloud::read(&self.tools.graph, &self.scope, &known).await?;
+        let groups = self.groups(&cloud).await?;
         let world = World {
             tenant: self.tenant,
             now: self.tools.clock.unix(),
             cloud,
             accounts,
             strangers,
+            groups,
         };
         let mut plan = plan::plan(&world, &self.rules);
         self.wait_for_replication(&mut plan, session.server())

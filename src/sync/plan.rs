@@ -4,6 +4,7 @@
 //! disabled. A plan that was carried out leaves a world whose plan is empty (`plan_tests.rs`).
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 use super::adopt;
 use super::adopt::Finding;
 use super::adopt::Pair;
+use super::membership;
 use super::step::Act;
 use super::step::Edit;
 use super::step::Step;
@@ -76,10 +78,22 @@ pub struct LeftAlone {
 }
 
 impl Plan {
-    /// How many accounts it takes from people.
+    /// From how many people it takes an account, or membership of managed groups: people and not memberships, because one who loses
+    /// five groups is one person who calls the help desk. Who loses the account loses its groups with it, and counts once. Taking groups
+    /// from an account at rest takes nothing from anybody.
     #[must_use]
     pub fn removals(&self) -> usize {
-        self.steps.iter().filter(|step| step.act.removes()).count()
+        let of = |fits: &dyn Fn(&Step) -> bool| -> BTreeSet<Uuid> {
+            let steps = self.steps.iter().filter(|step| fits(step));
+            steps.map(|step| step.oid).collect()
+        };
+        let returns = of(&|step| step.act == Act::Restore);
+        let leaves =
+            |step: &Step| matches!(step.act, Act::Leave { .. }) && step.why == Why::NotInGroup;
+        let removed = of(&|step| step.act.removes());
+        let left = of(&|step| leaves(step) && !returns.contains(&step.oid));
+        let goes = self.steps.iter().filter(|step| step.act.removes()).count();
+        goes + left.difference(&removed).count()
     }
 }
 
@@ -128,7 +142,17 @@ pub fn plan(world: &World, rules: &Rules) -> Plan {
             plan.steps.push(desk.create(person));
         }
     }
-    plan.steps.sort_by_key(|step| (step.act.rank(), step.oid));
+    let single = |all: &Vec<&LocalAccount>| match all.as_slice() {
+        [one] => Some((*one).clone()),
+        _ => None,
+    };
+    let single: Vec<LocalAccount> = accounts.values().filter_map(single).collect();
+    membership::add(world, &single, &mut plan);
+    let key = |step: &Step| {
+        let group = step.act.group().unwrap_or_default().to_owned();
+        (step.act.rank(), group, step.why.as_str(), step.oid)
+    };
+    plan.steps.sort_by_cached_key(key);
     plan
 }
 

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use crate::sync::brake;
 use crate::sync::world::Cloud;
+use crate::sync::world::ManagedGroup;
 
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 86_400;
@@ -51,6 +53,8 @@ fn account(n: u128, place: Place) -> LocalAccount {
         disabled: None,
         untouchable: None,
         values: person(n).wanted(&rules().mapping, Uuid::nil(), &sam(n)),
+        groups: BTreeSet::new(),
+        kept: BTreeSet::new(),
         last_seen: Some(NOW),
     }
 }
@@ -74,6 +78,7 @@ fn world(people: Vec<Person>, accounts: Vec<LocalAccount>) -> World {
         },
         accounts,
         strangers: Vec::new(),
+        groups: Vec::new(),
     }
 }
 
@@ -96,8 +101,10 @@ fn carry_out(world: &mut World, step: &Step) {
         (Act::Disable, Some(account)) => {
             account.disabled = Some(Disabled::ByUs(Some(NOW), step.why.as_str().to_owned()));
             account.place = rest.unwrap_or(account.place);
+            account.kept = std::mem::take(&mut account.groups);
         }
         (Act::Restore, Some(account)) => {
+            account.groups.append(&mut account.kept);
             account.disabled = None;
             account.place = Place::Guests;
             account.last_seen = Some(NOW);
@@ -113,6 +120,15 @@ fn carry_out(world: &mut World, step: &Step) {
                     account.values.insert(edit.attribute, to.clone());
                 }
             }
+        }
+        (Act::Join { group }, Some(account)) => assert!(account.groups.insert(group.clone())),
+        (Act::Leave { group }, Some(account)) => {
+            let (was_in, was_kept) = (account.groups.remove(group), account.kept.remove(group));
+            assert!(was_in || was_kept, "{group}");
+        }
+        (Act::MakeGroup { group, .. }, _) => {
+            let mut groups = world.groups.iter_mut();
+            groups.find(|one| one.dn == *group).unwrap().exists = true;
         }
         (Act::Delete, Some(_)) => world.accounts.retain(|one| one.oid != step.oid),
         (act, account) => panic!("{act:?} on {account:?}"),
@@ -364,4 +380,120 @@ proptest! {
         prop_assert_eq!(one.steps, other.steps);
         prop_assert_eq!(world.digest().len(), 64);
     }
+}
+
+const TEAM: &str = "CN=Team,OU=Guest Groups,DC=contoso,DC=test";
+
+fn team(people: &[u128]) -> ManagedGroup {
+    ManagedGroup {
+        dn: String::from(TEAM),
+        source: Uuid::from_u128(77),
+        anchor: String::from("Group_77"),
+        exists: true,
+        unusable: None,
+        people: people.iter().map(|n| Uuid::from_u128(*n)).collect(),
+    }
+}
+
+#[test]
+fn membership_follows_what_becomes_of_the_account() {
+    let at_rest = Disabled::ByUs(Some(NOW), String::from("left-scope"));
+    let held = |a: &mut LocalAccount| assert!(a.groups.insert(String::from(TEAM)));
+    let kept = |a: &mut LocalAccount| assert!(a.kept.insert(String::from(TEAM)));
+    let gone = |g: &mut ManagedGroup| g.people.clear();
+    let (held, kept, gone, rest) = (&held, &kept, &gone, &at_rest);
+    let of = |change: &dyn Fn(&mut Person, &mut LocalAccount, &mut ManagedGroup)| {
+        let (mut person, mut account) = (person(1), account(1, Place::Guests));
+        let mut group = team(&[1]);
+        change(&mut person, &mut account, &mut group);
+        let mut world = world(vec![person], vec![account]);
+        world.groups = vec![group];
+        (told(&world), plan(&world, &rules()).removals())
+    };
+    let lines = |all: &[&str], removals| {
+        let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+        (all, removals)
+    };
+    assert_eq!(of(&|_, _, _| {}), lines(&["join in-group"], 0));
+    assert_eq!(of(&|_, a, _| held(a)), lines(&[], 0));
+    let out = of(&|_, a, g| {
+        held(a);
+        gone(g);
+    });
+    assert_eq!(out, lines(&["leave not-in-group"], 1));
+    // Nothing is concluded.
+    let unsure = of(&|_, a, g| {
+        held(a);
+        gone(g);
+        g.unusable = Some(String::from("refused"));
+    });
+    assert_eq!(unsure, lines(&[], 0));
+    // With the account, counted once.
+    let leaves = of(&|p, a, g| {
+        held(a);
+        gone(g);
+        p.enabled = false;
+    });
+    assert_eq!(leaves, lines(&["disable disabled-in-cloud"], 1));
+    // Back: given back with the account, or forgotten before.
+    let back = |change: &dyn Fn(&mut LocalAccount, &mut ManagedGroup)| {
+        of(&|_, a, g| {
+            a.disabled = Some(rest.clone());
+            a.place = Place::Rest;
+            change(a, g);
+        })
+    };
+    assert_eq!(back(&|a, _| kept(a)), lines(&["restore back"], 0));
+    assert_eq!(
+        back(&|_, _| {}),
+        lines(&["restore back", "join in-group"], 0)
+    );
+    let forgotten = back(&|a, g| {
+        kept(a);
+        gone(g);
+    });
+    assert_eq!(forgotten, lines(&["leave not-in-group", "restore back"], 0));
+    // Cut off between disabling and taking out.
+    let cut = of(&|p, a, _| {
+        held(a);
+        p.enabled = false;
+        a.disabled = Some(rest.clone());
+        a.place = Place::Rest;
+    });
+    assert_eq!(cut, lines(&["leave at-rest"], 0));
+    // Somebody else's decision, somebody else's account.
+    let other = of(&|_, a, g| {
+        held(a);
+        gone(g);
+        a.disabled = Some(Disabled::ByOthers(String::from("by somebody")));
+    });
+    assert_eq!(other, lines(&[], 0));
+    let untouchable = of(&|_, a, _| a.untouchable = Some(String::from("is privileged")));
+    assert_eq!(untouchable, lines(&[], 0));
+    let missing = of(&|_, _, g| g.exists = false);
+    assert_eq!(
+        missing,
+        lines(&["make-group group-missing", "join in-group"], 0)
+    );
+}
+
+#[test]
+fn a_group_that_nobody_is_in_stops_a_run() {
+    let mut one = account(1, Place::Guests);
+    one.groups.insert(String::from(TEAM));
+    let mut world = world(vec![person(1)], vec![one]);
+    world.groups = vec![team(&[])];
+    let limits = brake::Limits {
+        removals: 50,
+        share: 100,
+    };
+    let around = brake::Circumstances::default();
+    let stops = |world: &World| brake::reasons(world, &plan(world, &rules()), &limits, &around);
+    let reason = brake::Reason::EmptyGroup {
+        group: String::from(TEAM),
+        members: 1,
+    };
+    assert_eq!(stops(&world), [reason]);
+    world.groups = vec![team(&[2])];
+    assert_eq!(stops(&world), [], "somebody else is in it");
 }

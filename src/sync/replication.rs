@@ -3,6 +3,7 @@
 //!
 //! Every account that is made is remembered in the store with the controller that made it. Before one is planned anew, that one is asked.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Error;
@@ -29,17 +30,24 @@ impl Sync {
         plan: &mut Plan,
         server: &HostName,
     ) -> Result<(), Error> {
+        let mut waiting = Vec::new();
         let mut steps = Vec::with_capacity(plan.steps.len());
         for step in std::mem::take(&mut plan.steps) {
             match self.elsewhere(&step, server).await? {
                 None => steps.push(step),
-                Some(why) => plan.left_alone.push(LeftAlone {
-                    oid: step.oid,
-                    sam: step.sam,
-                    why,
-                }),
+                Some(why) => {
+                    waiting.push(step.oid);
+                    plan.left_alone.push(LeftAlone {
+                        oid: step.oid,
+                        sam: step.sam,
+                        why,
+                    });
+                }
             }
         }
+        // Memberships of an account that is not made are not written either.
+        let waits: BTreeSet<_> = waiting.into_iter().collect();
+        steps.retain(|step: &Step| !waits.contains(&step.oid));
         plan.steps = steps;
         Ok(())
     }

@@ -25,6 +25,7 @@ use super::brake::Reason;
 use super::plan::LeftAlone;
 use super::step::Act;
 use super::step::Step;
+use super::step::Why;
 
 pub(super) const VERSION: u32 = 1;
 /// A hundred thousand steps are some 40 MB.
@@ -56,7 +57,8 @@ impl Planned for Step {
     }
 
     fn finishes(&self) -> bool {
-        matches!(self.act, Act::Move { .. })
+        let at_rest = self.why == Why::AtRest;
+        matches!(self.act, Act::Move { .. }) || (matches!(self.act, Act::Leave { .. }) && at_rest)
     }
 
     fn same(&self, other: &Self) -> bool {

@@ -11,7 +11,7 @@ use super::world::Place;
 use crate::mapping::shadow::Flow;
 use crate::mapping::shadow::Values;
 
-/// One step. A person has at most one of each kind in a plan.
+/// One step. A person has at most one of each kind in a plan, and of joining and leaving one for each group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// What.
@@ -61,6 +61,23 @@ pub enum Act {
     },
     /// Delete for ever.
     Delete,
+    /// Put the account into a managed group.
+    Join {
+        /// The AD group.
+        group: String,
+    },
+    /// Take it out.
+    Leave {
+        /// The AD group.
+        group: String,
+    },
+    /// Make a managed group.
+    MakeGroup {
+        /// The AD group.
+        group: String,
+        /// What names it as ours.
+        anchor: String,
+    },
 }
 
 /// One of the two units.
@@ -129,6 +146,14 @@ pub enum Why {
     Unseen,
     /// At rest for long enough.
     RestOver,
+    /// In the cloud's group, or has its app role.
+    InGroup,
+    /// Not, or not any more.
+    NotInGroup,
+    /// Disabled, and still in a managed group.
+    AtRest,
+    /// It is not there, and `create` is set.
+    GroupMissing,
 }
 
 impl Why {
@@ -151,6 +176,10 @@ impl Why {
             Self::NeverRedeemed => "never-redeemed",
             Self::Unseen => "unseen",
             Self::RestOver => "rest-over",
+            Self::InGroup => "in-group",
+            Self::NotInGroup => "not-in-group",
+            Self::AtRest => "at-rest",
+            Self::GroupMissing => "group-missing",
         }
     }
 
@@ -173,6 +202,10 @@ impl Why {
             Self::NeverRedeemed => "never redeemed the invitation",
             Self::Unseen => "nothing has happened to the account for long",
             Self::RestOver => "has rested long enough",
+            Self::InGroup => "is in the cloud's group, or has its app role",
+            Self::NotInGroup => "is not in the cloud's group, and has not its app role",
+            Self::AtRest => "is disabled; given back when it returns",
+            Self::GroupMissing => "a mapped group that is not there yet",
         }
     }
 }
@@ -189,6 +222,26 @@ impl Act {
             Self::Restore => "restore",
             Self::Move { .. } => "move",
             Self::Delete => "delete",
+            Self::Join { .. } => "join",
+            Self::Leave { .. } => "leave",
+            Self::MakeGroup { .. } => "make-group",
+        }
+    }
+
+    /// The AD group it is about.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Self::Join { group } | Self::Leave { group } | Self::MakeGroup { group, .. } => {
+                Some(group)
+            }
+            Self::Disable
+            | Self::Restore
+            | Self::Move { .. }
+            | Self::Adopt { .. }
+            | Self::Update { .. }
+            | Self::Create { .. }
+            | Self::Delete => None,
         }
     }
 
@@ -201,7 +254,10 @@ impl Act {
             | Self::Adopt { .. }
             | Self::Update { .. }
             | Self::Restore
-            | Self::Move { .. } => false,
+            | Self::Move { .. }
+            | Self::Join { .. }
+            | Self::Leave { .. }
+            | Self::MakeGroup { .. } => false,
         }
     }
 
@@ -209,12 +265,16 @@ impl Act {
     pub(super) const fn rank(&self) -> u8 {
         match self {
             Self::Disable => 0,
-            Self::Restore => 1,
-            Self::Move { .. } => 2,
-            Self::Adopt { .. } => 3,
-            Self::Update { .. } => 4,
-            Self::Create { .. } => 5,
-            Self::Delete => 6,
+            // Out before in, and before who returns is given back what he had.
+            Self::Leave { .. } => 1,
+            Self::Restore => 2,
+            Self::Move { .. } => 3,
+            Self::Adopt { .. } => 4,
+            Self::Update { .. } => 5,
+            Self::Create { .. } => 6,
+            Self::MakeGroup { .. } => 7,
+            Self::Join { .. } => 8,
+            Self::Delete => 9,
         }
     }
 }
@@ -222,6 +282,10 @@ impl Act {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (act, why) = (self.act.as_str(), self.why.as_str());
-        write!(f, "{act} {} ({}): {why}", self.sam, self.oid)
+        write!(f, "{act} {} ({}): {why}", self.sam, self.oid)?;
+        match self.act.group() {
+            Some(group) => write!(f, ": {group}"),
+            None => Ok(()),
+        }
     }
 }

@@ -30,6 +30,25 @@ pub struct World {
     pub accounts: Vec<LocalAccount>,
     /// Accounts in the guests' OU without it.
     pub strangers: Vec<Stranger>,
+    /// Managed groups, if memberships are kept.
+    pub groups: Vec<ManagedGroup>,
+}
+
+/// A managed group, and who of the cloud belongs into it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ManagedGroup {
+    /// The AD group.
+    pub dn: String,
+    /// The cloud's group, or the application whose role it is; the first if there are several.
+    pub source: Uuid,
+    /// What names it as ours when we make it.
+    pub anchor: String,
+    /// Whether it is there.
+    pub exists: bool,
+    /// Why nothing is concluded about its members, if so.
+    pub unusable: Option<String>,
+    /// Guests who belong into it.
+    pub people: BTreeSet<Uuid>,
 }
 
 /// The cloud's side.
@@ -116,6 +135,10 @@ pub struct LocalAccount {
     pub untouchable: Option<String>,
     /// What it holds of the values that may change.
     pub values: Values,
+    /// Managed groups that it is in.
+    pub groups: BTreeSet<String>,
+    /// Managed groups that it was taken out of, to be given back.
+    pub kept: BTreeSet<String>,
     /// When something last happened to it, in seconds since 1970.
     #[serde(skip)]
     pub last_seen: Option<i64>,
@@ -170,6 +193,7 @@ impl World {
             self.tenant,
             &self.cloud.deleted,
             &self.cloud.scope,
+            &self.groups,
         )));
         for person in self.cloud.people.values() {
             add(serde_json::to_vec(person));

@@ -18,6 +18,7 @@ use crate::facts::Facts;
 use crate::folder::Folder;
 use crate::gateway;
 use crate::people;
+use crate::people::INTRANET_GUESTS;
 use crate::processes::Service;
 use crate::trouble::Because;
 use crate::trouble::Trouble;
@@ -213,7 +214,26 @@ fn write_configuration(folder: &Folder, facts: &Facts, ports: DemoPorts) -> Resu
         listen: SocketAddr::from(([127, 0, 0, 1], ports.gateway)),
         entra_port: ports.entra,
     };
-    gateway::write(&root, &world).because(root.display())
+    gateway::write(&root, &world).because(root.display())?;
+    let boot = root.join("kerbgate.toml");
+    let text = fs::read_to_string(&boot).because(boot.display())?;
+    fs::write(&boot, text + &kept_groups(facts)).because(boot.display())
+}
+
+/// A synchronization keeps groups too: those of the roles, and one that it makes for a group of the tenant.
+fn kept_groups(facts: &Facts) -> String {
+    let base = &facts.base_dn;
+    format!(
+        r#"
+[sync.guests]
+memberships = true
+
+[[mapping.groups]]
+group = "{INTRANET_GUESTS}"
+ad_group = "CN=Intranet Guests,OU=Guest Groups,{base}"
+create = true
+"#
+    )
 }
 
 fn myself() -> Result<PathBuf, Trouble> {

@@ -227,7 +227,8 @@ class Directory:
             )
         acls.dacl_append_aces(
             "OU=Guest Groups," + BASE,
-            "(OA;CIIO;RPWP;%s;%s;%s)" % (MEMBER_ATTRIBUTE, GROUP_CLASS, sid),
+            "(OA;CI;CC;%s;;%s)(OA;CIIO;RPWP;%s;%s;%s)"
+            % (GROUP_CLASS, sid, MEMBER_ATTRIBUTE, GROUP_CLASS, sid),
         )
 
     def dc_names(self):

@@ -45,6 +45,7 @@ mod everybody_is_who_they_are;
 mod extended_protection_is_met;
 mod forged_identity_headers_never_arrive;
 mod graph_is_asked_with_patience;
+mod groups_follow_the_cloud;
 mod groups_follow_the_token;
 mod grpc_works_signed_in;
 mod guest_opens_intranet_in_browser;

@@ -9,12 +9,14 @@ use kerbgate::ldap::Filter;
 use kerbgate::ldap::Scope;
 use kerbgate::ldap::Search;
 use serde_json::Value;
+use serde_json::json;
 
 use crate::directory::directory;
 use crate::directory::dn;
 use crate::directory::unique;
 use crate::lab::Stage;
 use crate::lab::kerbgate;
+use crate::walk::order;
 
 async fn doctor(stage: &Stage, more: &[&str]) -> Output {
     let mut command = kerbgate();
@@ -57,8 +59,16 @@ fn fresh(stage: &Stage, name: &str) {
         );
     // Commas and quotes in a unit's name, as RFC 4514 writes them.
     let text = text.replace(", \\\\\"new\\\\\"", "\\\\2c \\\\22new\\\\22");
-    std::fs::write(stage.path("kerbgate.toml"), text).unwrap();
+    // A group that the gateway makes itself, for an Entra group of nobody.
+    let made = format!(
+        "[sync.guests]\nmemberships = true\nscope = \"groups\"\ngroups = [\"{NOBODY}\"]\n\
+         [[mapping.groups]]\ngroup = \"{NOBODY}\"\ncreate = true\n\
+         ad_group = \"CN=Made {name},OU=Groups & co,OU={name},DC=contoso,DC=test\"\n"
+    );
+    std::fs::write(stage.path("kerbgate.toml"), format!("{text}\n{made}")).unwrap();
 }
+
+const NOBODY: &str = "99999999-0000-4000-8000-0000000000ff";
 
 fn run(stage: &Stage, script: &Path) -> String {
     let tree = stage.lab.facts.logs.parent().unwrap().join("ad/tree");
@@ -81,7 +91,7 @@ fn run(stage: &Stage, script: &Path) -> String {
 #[tokio::test]
 async fn it_makes_a_bare_domain_ready_for_both_kinds_of_delegation() {
     let stage = Stage::new().await;
-    let _entra = stage.entra(&[]).await;
+    let entra = stage.entra(&[]).await;
     let name = unique("s");
     fresh(&stage, &name);
     // The unit above is somebody else's matter: it is there, bare.
@@ -131,7 +141,10 @@ async fn it_makes_a_bare_domain_ready_for_both_kinds_of_delegation() {
         "delegation",
         "token-accepted",
     ] {
-        let states: Vec<_> = all.iter().filter(|one| one["name"] == check).collect();
+        // The group that the gateway is to make itself is not there yet.
+        let made = |one: &&Value| one.to_string().contains("create = true");
+        let states = all.iter().filter(|one| one["name"] == check && !made(one));
+        let states: Vec<_> = states.collect();
         assert!(!states.is_empty(), "{check}");
         for one in states {
             assert_eq!(one["state"], "ok", "{one:#}");
@@ -158,6 +171,26 @@ async fn it_makes_a_bare_domain_ready_for_both_kinds_of_delegation() {
     let mut wanted = [own.as_str(), &home, &ticks, "Groups & co", "Resting", &name];
     wanted.sort_unstable();
     assert_eq!(names, wanted);
+
+    // The rights are enough to make a group, with the account and the keytab that the script made.
+    order(
+        &entra,
+        &format!("/groups/{NOBODY}"),
+        json!({"name": "Nobody"}),
+    )
+    .await;
+    let mut command = kerbgate();
+    command
+        .args(["sync", "guests", "apply", "--yes", "--config"])
+        .arg(stage.path("kerbgate.toml"));
+    let done = tokio::process::Command::from(command)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let complaints = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}{complaints}");
+    assert!(said.contains("steps taken: 1; failed: 0"), "{said}");
 }
 
 #[tokio::test]

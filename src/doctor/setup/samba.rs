@@ -127,7 +127,12 @@ fn rights(plan: &Plan, account: &str) -> Vec<String> {
     };
     let users = format!("(OA;CI;CCDC;{USER};;$SID)(OA;CIIO;GA;;{USER};$SID)");
     lines.extend(plan.user_units.iter().map(|unit| grant(unit, &users)));
-    let members = format!("(OA;CIIO;RPWP;{MEMBER};{GROUP};$SID)");
+    let made = if plan.makes_groups {
+        format!("(OA;CI;CC;{GROUP};;$SID)")
+    } else {
+        String::new()
+    };
+    let members = format!("{made}(OA;CIIO;RPWP;{MEMBER};{GROUP};$SID)");
     lines.extend(plan.group_unit.iter().map(|unit| grant(unit, &members)));
     let attribute = if plan.anchor.eq_ignore_ascii_case("adminDescription") {
         ADMIN_DESCRIPTION

@@ -68,12 +68,7 @@ pub(super) fn script(plan: &Plan, delegation: Delegation) -> String {
         lines.push(format!("dsacls {dn} /I:T /G ($gateway + ':CCDC;user')"));
         lines.push(format!("dsacls {dn} /I:S /G ($gateway + ':GA;;user')"));
     }
-    if let Some(unit) = &plan.group_unit {
-        let dn = quoted(&unit.to_string());
-        lines.push(format!(
-            "dsacls {dn} /I:S /G ($gateway + ':RPWP;member;group')"
-        ));
-    }
+    lines.extend(group_rights(plan));
     for unit in &plan.partner_units {
         let (dn, anchor) = (quoted(&unit.to_string()), &plan.anchor);
         lines.push(format!(
@@ -86,6 +81,20 @@ pub(super) fn script(plan: &Plan, delegation: Delegation) -> String {
     lines.push(String::new());
     lines.push(String::from("# Then, on the gateway: kerbgate doctor"));
     lines.join("\n")
+}
+
+fn group_rights(plan: &Plan) -> Vec<String> {
+    let Some(unit) = &plan.group_unit else {
+        return Vec::new();
+    };
+    let dn = quoted(&unit.to_string());
+    let mut lines = vec![format!(
+        "dsacls {dn} /I:S /G ($gateway + ':RPWP;member;group')"
+    )];
+    if plan.makes_groups {
+        lines.push(format!("dsacls {dn} /I:T /G ($gateway + ':CC;group')"));
+    }
+    lines
 }
 
 impl Plan {
