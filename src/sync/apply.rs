@@ -101,7 +101,8 @@ fn wave(batches: &[&[Step]]) -> usize {
     let mut kind = None;
     let alike = |batch: &&&[Step]| match batch {
         [step] if !is_membership(step) => {
-            *kind.get_or_insert(step.act.rank()) == step.act.rank() && people.insert(step.oid)
+            *kind.get_or_insert_with(|| step.act.rank()) == step.act.rank()
+                && people.insert(step.oid)
         }
         _ => false,
     };
