@@ -44,11 +44,12 @@ pub(super) fn room(
     }
     let settings = assembly::guests_sync_settings(config).map_err(|error| error.to_string())?;
     let ldap = assembly::ldap_settings(config, delegator).map_err(|error| error.to_string())?;
-    let (Some(settings), Some(ldap), Some(graph)) = (settings, ldap, graph) else {
+    let (Some(settings), Some(mut ldap), Some(graph)) = (settings, ldap, graph) else {
         return Err(String::from(
             "sync.guests.every wants [directory], [mapping] and issuer.graph",
         ));
     };
+    ldap.connections = settings.at_once;
     let tools = Tools {
         graph,
         directory: Directory::new(ldap),

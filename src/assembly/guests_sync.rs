@@ -42,6 +42,7 @@ pub fn guests_sync_settings(config: &Config) -> Result<Option<Settings>, Error> 
             unseen_after: section.unseen_after,
             delete_after: section.delete_after,
             flow: Flow::ALL.into_iter().filter(named).collect(),
+            adopt: section.adopt,
         },
         scope,
         groups: kept_groups(config)?,
@@ -52,6 +53,7 @@ pub fn guests_sync_settings(config: &Config) -> Result<Option<Settings>, Error> 
         tenant: config.issuer.tenant,
         other_tenants: config.issuer.allowed_tenants.clone(),
         folder: config.gateway.state_dir.join("sync"),
+        at_once: section.connections,
     }))
 }
 

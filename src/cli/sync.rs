@@ -178,8 +178,9 @@ pub(super) fn missing(what: &str) -> Error {
 /// Both sides, and the store if there is one.
 pub(super) async fn tools(config: &Config) -> Result<Tools, Error> {
     let delegator = accounts::delegator(config)?;
-    let ldap = assembly::ldap_settings(config, delegator.as_ref())?
+    let mut ldap = assembly::ldap_settings(config, delegator.as_ref())?
         .ok_or_else(|| missing("[directory] section"))?;
+    ldap.connections = config.guests_sync.connections;
     let issuer = Issuer::new(assembly::oidc_settings(config)?, Clock::System)
         .map_err(|error| Error::Start(error.to_string()))?;
     let graph = assembly::graph(config, &Arc::new(issuer))?;
@@ -321,6 +322,9 @@ fn table(look: &Look, saved: &Saved) -> String {
             cell(&step.name, 28),
             step.why.sentence()
         ));
+        if let Act::Adopt { shape, dn, .. } = &step.act {
+            text.push_str(&format!("{:<8}  {}: {}\n", "", shape.sentence(), shown(dn)));
+        }
         if let Some(group) = step.act.group() {
             text.push_str(&format!("{:<8}  {}\n", "", shown(group)));
         }
@@ -348,6 +352,15 @@ fn table(look: &Look, saved: &Saved) -> String {
             shown(&left.why)
         ));
     }
+    for finding in &saved.findings {
+        text.push_str(&format!(
+            "{:<9} {}  {}: {}\n",
+            finding.found.as_str(),
+            cell(&finding.sam, 20),
+            shown(&finding.dn),
+            shown(&finding.why)
+        ));
+    }
     let counts: Vec<String> = saved
         .counts
         .iter()
@@ -360,7 +373,8 @@ fn table(look: &Look, saved: &Saved) -> String {
     };
     let (left, told) = (saved.left_alone.len(), look.world.cloud.people.len());
     text.push_str(&format!(
-        "{sum}; left alone {left}; guests in the cloud {told}\n"
+        "{sum}; left alone {left}; accounts of others {}; guests in the cloud {told}\n",
+        saved.findings.len()
     ));
     for reason in &saved.brake {
         text.push_str(&format!("the brake would stop this: {reason}\n"));

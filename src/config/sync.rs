@@ -46,6 +46,10 @@ pub struct GuestsSync {
     pub delete_after: Option<Duration>,
     /// Attributes that follow the cloud.
     pub attributes: Vec<String>,
+    /// Whether accounts that other tools have made are taken over.
+    pub adopt: bool,
+    /// Connections to the directory, and steps under way at once.
+    pub connections: usize,
     /// Whether `[[mapping.groups]]` are kept too, not only at sign-ins.
     pub memberships: bool,
     /// Most removals of a run.
@@ -111,6 +115,8 @@ pub(super) fn guests(section: &Section<'_>) -> GuestsSync {
         unseen_after: span("unseen_after", Duration::ZERO),
         delete_after: span("delete_after", DAY * 30),
         attributes,
+        adopt: section.flag("adopt", false),
+        connections: usize::try_from(section.number("connections", 1..=32, 4)).unwrap_or(1),
         memberships: section.flag("memberships", false),
         brake_removals: number("brake_removals", 1_000_000, 50),
         brake_percent: number("brake_percent", 100, 10),

@@ -108,6 +108,9 @@ pub struct UserState {
     /// `Invitation`, `EmailVerified`, `SelfServiceSignUp`, `LocalAccount`; empty for ordinary accounts.
     #[serde(default)]
     pub creation_type: Told<String>,
+    /// When the account was made in the tenant (RFC 3339).
+    #[serde(default)]
+    pub created_date_time: Told<String>,
     /// `PendingAcceptance` or `Accepted`; empty for those never invited.
     #[serde(default)]
     pub external_user_state: Told<String>,
@@ -252,5 +255,5 @@ impl<'de, T: Identified + Deserialize<'de>> Deserialize<'de> for Change<T> {
 
 /// What a synchronization needs of a person, and nothing else.
 pub(super) const USER_SELECT: &str = "id,userPrincipalName,displayName,givenName,surname,mail,otherMails,\
-companyName,mobilePhone,employeeType,userType,accountEnabled,creationType,externalUserState,\
+companyName,mobilePhone,employeeType,userType,accountEnabled,creationType,createdDateTime,externalUserState,\
 externalUserStateChangeDateTime,identities,onPremisesSyncEnabled,onPremisesSecurityIdentifier";

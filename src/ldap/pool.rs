@@ -27,6 +27,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct Directory {
     pool: Arc<Pool>,
+    only: Option<HostName>,
 }
 
 #[derive(Debug)]
@@ -59,13 +60,22 @@ impl Directory {
             known: tokio::sync::Mutex::default(),
             stations: Mutex::default(),
         });
-        Self { pool }
+        Self { pool, only: None }
     }
 
     /// The directory that a pool is.
     pub(super) fn of(pool: &Arc<Pool>) -> Self {
         let pool = Arc::clone(pool);
-        Self { pool }
+        Self { pool, only: None }
+    }
+
+    /// The same connections, `server` alone: without it there is no directory. For work whose writes must be seen by what follows.
+    #[must_use]
+    pub fn only(&self, server: &HostName) -> Self {
+        Self {
+            pool: Arc::clone(&self.pool),
+            only: Some(server.clone()),
+        }
     }
 
     /// The settings it was made with.
@@ -78,6 +88,9 @@ impl Directory {
     /// # Errors
     /// None is listed, and DNS names none.
     pub async fn servers(&self) -> Result<Vec<HostName>, Error> {
+        if let Some(only) = &self.only {
+            return Ok(vec![only.clone()]);
+        }
         self.pool.settings.servers.list(&self.pool.known).await
     }
 

@@ -54,7 +54,7 @@ pub use steer::Order;
 pub use tend::NewValue;
 
 /// What the room works with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tools {
     /// The directory.
     pub directory: Directory,
@@ -67,7 +67,7 @@ pub struct Tools {
 }
 
 /// The room.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Lifecycle {
     settings: Settings,
     tools: Tools,
@@ -125,6 +125,14 @@ impl Lifecycle {
             return Err(Error::Setup(String::from(why)));
         }
         Ok(Self { settings, tools })
+    }
+
+    /// The same room before another `directory`.
+    #[must_use]
+    pub fn before(&self, directory: Directory) -> Self {
+        let mut room = self.clone();
+        room.tools.directory = directory;
+        room
     }
 
     /// Where shadow accounts live, none of these under another.

@@ -11,14 +11,9 @@ use super::names;
 use super::refusal::Refusal;
 use super::rules;
 use super::shadow;
-use super::shadow::DONT_EXPIRE_PASSWORD;
 use super::shadow::SHADOW_CONTROL;
-use super::shadow::SMARTCARD_REQUIRED;
 use crate::ldap;
-use crate::ldap::Attribute;
-use crate::ldap::Change;
 use crate::ldap::Dn;
-use crate::ldap::Entry;
 use crate::ldap::ResultCode;
 use crate::ldap::Session;
 use crate::model::claims::Claims;
@@ -170,7 +165,10 @@ impl Needs {
         fence::judge(entry, &self.settings.account_bases, self.clock.unix())?;
         let session = self.directory.session_on(&found.server).await?;
         session
-            .modify(&entry.dn, self.stamp(entry, claims)?)
+            .modify(
+                &entry.dn,
+                shadow::stamp(&self.settings.anchor, claims.person, entry)?,
+            )
             .await
             .map_err(refused)?;
         let stamped = self.read(&entry.dn, &found.server).await?;
@@ -193,26 +191,6 @@ impl Needs {
         self.pins.insert(claims.person, stamped.server.clone());
         self.remember(claims, &stamped).await;
         Ok(Some(stamped))
-    }
-
-    fn stamp(&self, entry: &Entry, claims: &Claims) -> Result<Vec<Change>, ldap::Error> {
-        let value = rules::anchor_value(claims.person).into_bytes();
-        // "Add", not "replace": if somebody else stamped it meanwhile, this fails.
-        let mut changes = vec![Change::Add(self.settings.anchor.clone(), value.clone())];
-        let description: Attribute = "adminDescription".parse()?;
-        if description != self.settings.anchor && entry.values("adminDescription").is_empty() {
-            changes.push(Change::Add(description, value));
-        }
-        let control = entry.number("userAccountControl").unwrap_or(0);
-        if control & SMARTCARD_REQUIRED != 0 && control & DONT_EXPIRE_PASSWORD == 0 {
-            // MIM's 262656: without this bit S4U2Proxy fails with "password has expired".
-            let control = (control | DONT_EXPIRE_PASSWORD).to_string().into_bytes();
-            changes.push(Change::Replace(
-                "userAccountControl".parse()?,
-                vec![control],
-            ));
-        }
-        Ok(changes)
     }
 
     /// Where the account is, for other nodes and after a restart, until it has replicated.

@@ -51,10 +51,13 @@ pub fn by_predecessor(claims: &Claims) -> Result<Filter, crate::ldap::Error> {
 /// one that somebody chose, and would then choose the account.
 #[must_use]
 pub fn guest_upn(claims: &Claims) -> Option<&str> {
-    claims
-        .upn
-        .as_deref()
-        .filter(|upn| upn.to_ascii_uppercase().contains("#EXT#@") && upn.len() <= 1024)
+    claims.upn.as_deref().filter(|upn| is_guest_upn(upn))
+}
+
+/// Whether `upn` has the form that a resource tenant gives its guests.
+#[must_use]
+pub fn is_guest_upn(upn: &str) -> bool {
+    upn.to_ascii_uppercase().contains("#EXT#@") && upn.len() <= 1024
 }
 
 /// Whether the person may get a shadow account at all: those at home elsewhere, not employees.

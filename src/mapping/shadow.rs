@@ -14,12 +14,14 @@ use super::settings::Settings;
 use super::settings::UpnRule;
 use crate::ldap;
 use crate::ldap::Attribute;
+use crate::ldap::Change;
+use crate::ldap::Entry;
 use crate::model::claims::Claims;
 use crate::model::claims::Home;
 use crate::model::names::PersonId;
 
-pub(super) const DONT_EXPIRE_PASSWORD: i64 = 0x1_0000;
-pub(super) const SMARTCARD_REQUIRED: i64 = 0x4_0000;
+const DONT_EXPIRE_PASSWORD: i64 = 0x1_0000;
+const SMARTCARD_REQUIRED: i64 = 0x4_0000;
 /// Normal account, smart card required, password never expires: nobody signs in by password, and a domain at
 /// functional level 2016 does not call the password expired at S4U2Proxy.
 pub const SHADOW_CONTROL: i64 = 0x200 | DONT_EXPIRE_PASSWORD | SMARTCARD_REQUIRED;
@@ -157,6 +159,34 @@ pub fn attributes(
     }
     attributes.push(("unicodePwd".parse()?, vec![random_password()?]));
     Ok(attributes)
+}
+
+/// What makes an account that another tool has made this person's: written whole or not at all.
+///
+/// # Errors
+/// Never in practice: the attributes' names are constants.
+pub fn stamp(
+    anchor: &Attribute,
+    person: PersonId,
+    entry: &Entry,
+) -> Result<Vec<Change>, ldap::Error> {
+    let value = super::rules::anchor_value(person).into_bytes();
+    // "Add", not "replace": if somebody else stamped it meanwhile, this fails.
+    let mut changes = vec![Change::Add(anchor.clone(), value.clone())];
+    let description: Attribute = "adminDescription".parse()?;
+    if description != *anchor && entry.values("adminDescription").is_empty() {
+        changes.push(Change::Add(description, value));
+    }
+    let control = entry.number("userAccountControl").unwrap_or(0);
+    if control & SMARTCARD_REQUIRED != 0 && control & DONT_EXPIRE_PASSWORD == 0 {
+        // MIM's 262656: without this bit S4U2Proxy fails with "password has expired".
+        let control = (control | DONT_EXPIRE_PASSWORD).to_string().into_bytes();
+        changes.push(Change::Replace(
+            "userAccountControl".parse()?,
+            vec![control],
+        ));
+    }
+    Ok(changes)
 }
 
 /// 116 characters of 672 random bits, with one of each class for the domain's complexity rule, quoted and in

@@ -79,7 +79,7 @@ impl Sync {
         Ok(())
     }
 
-    fn wanted(&self) -> Vec<String> {
+    pub(super) fn wanted(&self) -> Vec<String> {
         let fence = fence::ATTRIBUTES
             .into_iter()
             .filter(|name| *name != "tokenGroups");
@@ -100,11 +100,7 @@ impl Sync {
 
     fn account(&self, entry: &Entry) -> Option<LocalAccount> {
         let anchor = self.rules.mapping.anchor.as_str();
-        let oid = entry.texts(anchor).find_map(|text| {
-            let (kind, oid) = text.split_at_checked(5)?;
-            kind.eq_ignore_ascii_case("User_")
-                .then(|| oid.parse().ok())?
-        })?;
+        let oid = entry.texts(anchor).find_map(oid_of)?;
         let sam = entry.text("sAMAccountName").unwrap_or_default().to_owned();
         let place = self.place(&entry.dn);
         let text = |flow: Flow| {
@@ -144,7 +140,7 @@ impl Sync {
             .collect()
     }
 
-    fn place(&self, dn: &Dn) -> Place {
+    pub(super) fn place(&self, dn: &Dn) -> Place {
         let under = |ou: &Option<Dn>| ou.as_ref().is_some_and(|ou| dn.is_under(ou));
         let mapping = &self.rules.mapping;
         // The disabled OU may lie inside the guests' OU.
@@ -157,7 +153,7 @@ impl Sync {
         }
     }
 
-    fn untouchable(&self, entry: &Entry, oid: Uuid, place: Place) -> Option<String> {
+    pub(super) fn untouchable(&self, entry: &Entry, oid: Uuid, place: Place) -> Option<String> {
         if place == Place::Elsewhere {
             return Some(format!("lies outside the guests' units: {}", entry.dn));
         }
@@ -193,6 +189,13 @@ impl Sync {
         let mapping = &self.rules.mapping;
         mapping.guests_ou.iter().chain(&mapping.disabled_ou)
     }
+}
+
+/// The object id in an anchor's value.
+pub(super) fn oid_of(anchor: &str) -> Option<Uuid> {
+    let (kind, oid) = anchor.split_at_checked(5)?;
+    kind.eq_ignore_ascii_case("User_")
+        .then(|| oid.parse().ok())?
 }
 
 fn by_whom(entry: &Entry) -> Disabled {

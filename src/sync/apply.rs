@@ -1,10 +1,17 @@
-//! A plan carried out: step by step, each on the disk before and after.
+//! A plan carried out: step by step, each on the disk before and after, several at once on one domain controller.
 //!
 //! Each step looks at its account again before it writes, by the checks of `lifecycle`; what is not as it was planned is left to
 //! the next run. A step that the directory refuses is reported, and the others go on; without a directory the run ends.
 
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use uuid::Uuid;
 
 use super::BY;
@@ -31,6 +38,7 @@ use crate::mapping::rules;
 use crate::mapping::shadow;
 use crate::mapping::shadow::SHADOW_CONTROL;
 use crate::mapping::shadow::Values;
+use crate::model::clock::Clock;
 use crate::model::names::PersonId;
 use crate::store::records::AccountLink;
 use crate::store::records::EndReason;
@@ -68,67 +76,164 @@ pub struct Run {
     pub plan: Option<String>,
 }
 
+/// The journal of a run whose steps overlap: each line is on the disk before its writer goes on.
+#[derive(Debug)]
+struct Book {
+    journal: Mutex<Journal>,
+    run: Uuid,
+    clock: Clock,
+}
+
+impl Book {
+    fn write(&self, line: &Line) -> Result<(), Error> {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(journal.write(line)?)
+    }
+
+    fn time(&self) -> String {
+        super::time_text(self.clock.unix())
+    }
+}
+
+/// How many batches from the first on may be under way together: single steps of one kind, each of another person.
+fn wave(batches: &[&[Step]]) -> usize {
+    let mut people = HashSet::new();
+    let mut kind = None;
+    let alike = |batch: &&&[Step]| match batch {
+        [step] if !is_membership(step) => {
+            *kind.get_or_insert_with(|| step.act.rank()) == step.act.rank()
+                && people.insert(step.oid)
+        }
+        _ => false,
+    };
+    batches.iter().take_while(alike).count().max(1)
+}
+
 impl Sync {
-    /// Takes the steps. The caller holds the lock.
+    /// Takes the steps, several at once where one does not depend on another. The caller holds the lock.
     pub(super) async fn carry_out(
         &self,
         steps: &[Step],
         wanted: &Run,
         progress: Progress<'_>,
     ) -> Result<Outcome, Error> {
-        let run = Uuid::now_v7();
-        let mut journal = Journal::open(&self.folder)?;
-        let time = || super::time_text(self.tools.clock.unix());
-        journal.write(&Line::<Step>::Begin {
-            run,
-            time: time(),
+        let book = Book {
+            journal: Mutex::new(Journal::open(&self.folder)?),
+            run: Uuid::now_v7(),
+            clock: self.tools.clock,
+        };
+        book.write(&Line::Begin {
+            run: book.run,
+            time: book.time(),
             plan: wanted.plan.clone(),
             tenant: self.tenant,
             by: wanted.by.clone(),
             steps: steps.len(),
         })?;
         let mut outcome = Outcome::default();
-        let mut numbers = 1..;
-        for batch in batches(steps) {
-            let batch: Vec<(usize, &Step)> = numbers.by_ref().zip(batch).collect();
-            for (number, step) in &batch {
-                progress(*number, steps.len(), step);
-                journal.write(&Line::Before {
-                    run,
-                    time: time(),
-                    number: *number,
-                    step: (*step).clone(),
-                })?;
-            }
-            let mut broken = None;
-            for ((number, step), taken) in batch.iter().zip(self.take_patiently(&batch).await) {
-                journal.write(&Line::<Step>::After {
-                    run,
-                    time: time(),
-                    number: *number,
-                    outcome: match &taken {
-                        Ok(()) => String::from("done"),
-                        Err(error) => error.to_string(),
-                    },
-                })?;
-                match taken {
-                    Ok(()) => outcome.done += 1,
-                    Err(error) if is_connection(&error) => broken = broken.or(Some(error)),
-                    Err(error) => outcome.failed.push(((*step).clone(), error.to_string())),
-                }
-            }
-            if let Some(error) = broken {
-                return Err(error);
-            }
+        let (all, mut first): (Vec<&[Step]>, _) = (batches(steps).collect(), 1);
+        let mut left = all.as_slice();
+        while !left.is_empty() {
+            let (wave, later) = left.split_at(wave(left));
+            let told = |number, step: &Step| progress(number, steps.len(), step);
+            self.wave(&book, first, wave, &told, &mut outcome).await?;
+            first += wave.iter().map(|batch| batch.len()).sum::<usize>();
+            left = later;
         }
-        journal.write(&Line::<Step>::End {
-            run,
-            time: time(),
+        book.write(&Line::End {
+            run: book.run,
+            time: book.time(),
             tenant: self.tenant,
             done: outcome.done,
             failed: outcome.failed.len(),
         })?;
         Ok(outcome)
+    }
+
+    /// Batches that may be under way together, the first step with the number `first`.
+    async fn wave(
+        &self,
+        book: &Book,
+        first: usize,
+        batches: &[&[Step]],
+        progress: &(dyn Fn(usize, &Step) + Send + std::marker::Sync),
+        outcome: &mut Outcome,
+    ) -> Result<(), Error> {
+        let stop = AtomicBool::new(false);
+        let stop = &stop;
+        let one = |batch: Vec<(usize, Step)>| async move {
+            // What is under way is finished, nothing new is begun.
+            if stop.load(Ordering::Relaxed) {
+                return Ok(Vec::new());
+            }
+            for (number, step) in &batch {
+                progress(*number, step);
+            }
+            let taken = self.batch(book, batch).await;
+            let broken = |taken: &Vec<(Step, Result<(), Error>)>| {
+                let mut all = taken.iter();
+                all.any(|(_, taken)| taken.as_ref().is_err_and(is_connection))
+            };
+            stop.fetch_or(taken.as_ref().map_or(true, broken), Ordering::Relaxed);
+            taken
+        };
+        let mut numbers = first..;
+        let numbered: Vec<Vec<(usize, Step)>> = batches
+            .iter()
+            .map(|batch| numbers.by_ref().zip(batch.iter().cloned()).collect())
+            .collect();
+        let mut under_way =
+            stream::iter(numbered.into_iter().map(one)).buffer_unordered(self.at_once);
+        let mut lost = None;
+        while let Some(done) = under_way.next().await {
+            let taken = match done {
+                Ok(taken) => taken,
+                Err(error) => {
+                    lost = Some(error);
+                    continue;
+                }
+            };
+            for (step, taken) in taken {
+                match taken {
+                    Ok(()) => outcome.done += 1,
+                    Err(error) if is_connection(&error) => lost = lost.or(Some(error)),
+                    Err(error) => outcome.failed.push((step, error.to_string())),
+                }
+            }
+        }
+        lost.map_or(Ok(()), Err)
+    }
+
+    /// One batch, in the journal before and after. The outer error is the journal's.
+    async fn batch(
+        &self,
+        book: &Book,
+        batch: Vec<(usize, Step)>,
+    ) -> Result<Vec<(Step, Result<(), Error>)>, Error> {
+        let run = book.run;
+        for (number, step) in &batch {
+            book.write(&Line::Before {
+                run,
+                time: book.time(),
+                number: *number,
+                step: step.clone(),
+            })?;
+        }
+        let steps: Vec<(usize, &Step)> = batch.iter().map(|(n, step)| (*n, step)).collect();
+        let taken = self.take_patiently(&steps).await;
+        for ((number, _), taken) in batch.iter().zip(&taken) {
+            book.write(&Line::After {
+                run,
+                time: book.time(),
+                number: *number,
+                outcome: match taken {
+                    Ok(()) => String::from("done"),
+                    Err(error) => error.to_string(),
+                },
+            })?;
+        }
+        let steps = batch.into_iter().map(|(_, step)| step);
+        Ok(steps.zip(taken).collect())
     }
 
     /// One step, or several about one group; what came of each. A second time, if the connection broke.
@@ -157,12 +262,24 @@ impl Sync {
         if let Act::Create { values } = &step.act {
             return self.create(step, values).await;
         }
+        if let Act::Adopt {
+            shape,
+            evidence,
+            dn,
+        } = &step.act
+        {
+            return self.take_over(step, *shape, evidence, dn).await;
+        }
         let now = self.lifecycle.find(&asked).await?;
         if now.sam != step.sam {
             return Err(meanwhile(format!("the account is {} now", now.sam)));
         }
         match &step.act {
-            Act::Create { .. } | Act::MakeGroup { .. } | Act::Join { .. } | Act::Leave { .. } => {}
+            Act::Create { .. }
+            | Act::Adopt { .. }
+            | Act::MakeGroup { .. }
+            | Act::Join { .. }
+            | Act::Leave { .. } => {}
             Act::Disable => drop(self.lifecycle.disable(&asked, &order).await?),
             Act::Restore => {
                 // An administrator may have said otherwise since the plan was made.
@@ -268,7 +385,7 @@ impl Sync {
     }
 
     /// Where the account is, for gateways that ask another controller, until it has replicated.
-    async fn remember(&self, person: PersonId, entry: &Entry, dc: &str) {
+    pub(super) async fn remember(&self, person: PersonId, entry: &Entry, dc: &str) {
         let (Some(store), Some(sid), Some(guid)) = (
             &self.tools.store,
             entry.sid("objectSid"),

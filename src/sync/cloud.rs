@@ -5,8 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::Error;
@@ -123,17 +121,21 @@ fn person(user: &UserState) -> Result<Person, Error> {
     };
     let state = user.external_user_state.value();
     let waits = state.is_some_and(|state| state == "PendingAcceptance");
-    let since = user.external_user_state_change_date_time.value();
-    let since = since.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
+    let since = moment(user.external_user_state_change_date_time.value());
     Ok(Person {
         oid: user.id,
         kind,
         enabled,
-        pending: waits.then(|| since.map(OffsetDateTime::unix_timestamp)),
+        pending: waits.then_some(since),
+        created: moment(user.created_date_time.value()),
         synced: user.on_premises_sync_enabled == Told::Value(true),
         upn: user.user_principal_name.value().cloned(),
         values: values(user),
     })
+}
+
+fn moment(text: Option<&String>) -> Option<i64> {
+    text.and_then(|text| super::moment(text))
 }
 
 /// Signs in elsewhere: an identity of another issuer, or an invitation.

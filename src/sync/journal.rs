@@ -107,7 +107,7 @@ pub struct Past<S = Step> {
     pub tenant: Option<Uuid>,
     /// When the journal was last written to.
     pub last: Option<i64>,
-    /// The step that was begun and never reported, if the last run was cut off.
+    /// The first step that was begun and never reported, if the last run was cut off.
     pub cut_off: Option<S>,
     /// People at whose accounts runs of the given plan have been.
     pub begun: BTreeSet<Uuid>,
@@ -209,6 +209,7 @@ pub fn past<S: Planned + DeserializeOwned>(
     };
     let mut past = Past::default();
     let mut of_plan = false;
+    let mut open = BTreeMap::new();
     for line in BufReader::new(file).split(b'\n') {
         // A line cut short by a crash says nothing.
         let Ok(line) = serde_json::from_slice::<Line<S>>(&line?) else {
@@ -224,9 +225,11 @@ pub fn past<S: Planned + DeserializeOwned>(
                 of_plan = plan.is_some() && id.as_deref() == plan;
                 past.tenant = Some(tenant);
                 past.last = super::moment(&time);
-                past.cut_off = None;
+                open.clear();
             }
-            Line::Before { step, time, .. } => {
+            Line::Before {
+                step, time, number, ..
+            } => {
                 if of_plan {
                     past.begun.insert(step.subject());
                 }
@@ -236,7 +239,7 @@ pub fn past<S: Planned + DeserializeOwned>(
                     past.making
                         .insert(step.subject(), Making { since, id: None });
                 }
-                past.cut_off = Some(step);
+                open.insert(number, step);
             }
             Line::Made {
                 time, subject, id, ..
@@ -246,12 +249,17 @@ pub fn past<S: Planned + DeserializeOwned>(
                     making.id = Some(id);
                 }
             }
-            Line::After { time, .. } | Line::End { time, .. } => {
+            Line::After { time, number, .. } => {
                 past.last = super::moment(&time);
-                past.cut_off = None;
+                open.remove(&number);
+            }
+            Line::End { time, .. } => {
+                past.last = super::moment(&time);
+                open.clear();
             }
         }
     }
+    past.cut_off = open.into_values().next();
     Ok(past)
 }
 
@@ -317,5 +325,17 @@ mod tests {
         journal.write(&begin(None)).unwrap();
         let told = past::<Step>(home, Some("q")).unwrap();
         assert_eq!((told.begun.len(), told.cut_off), (0, None));
+        // Several under way: what is reported does not hide what is not.
+        let after = |number| Line::<Step>::After {
+            run,
+            time: time.clone(),
+            number,
+            outcome: String::from("done"),
+        };
+        for line in [before(1, 1), before(2, 2), after(1), before(3, 3), after(3)] {
+            journal.write(&line).unwrap();
+        }
+        let told = past::<Step>(home, None).unwrap();
+        assert_eq!(told.cut_off, Some(step(2)));
     }
 }

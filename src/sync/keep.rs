@@ -25,7 +25,9 @@ impl Sync {
     }
 
     async fn round(&self) {
-        match self.run_once().await {
+        let done = self.run_once().await;
+        super::count("guests", &done, self.tools.clock.unix());
+        match done {
             Ok(outcome) if outcome == Outcome::default() => {
                 tracing::debug!("guests are in step");
             }

@@ -27,6 +27,7 @@ pub(super) fn is_membership(step: &Step) -> bool {
         Act::Disable
         | Act::Restore
         | Act::Move { .. }
+        | Act::Adopt { .. }
         | Act::Update { .. }
         | Act::Create { .. }
         | Act::Delete

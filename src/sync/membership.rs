@@ -35,7 +35,9 @@ pub(super) fn add(world: &World, accounts: &[LocalAccount], plan: &mut Plan) {
                 made.push(step.clone());
                 continue;
             }
+            // Which groups an adopted account is in is known once it is ours: the next run looks.
             Act::Move { .. }
+            | Act::Adopt { .. }
             | Act::Update { .. }
             | Act::Join { .. }
             | Act::Leave { .. }

@@ -7,9 +7,11 @@
 //! |---|---|
 //! | `world.rs` | both sides, reduced to what a plan depends on |
 //! | `cloud.rs`, `accounts.rs` | how they are read |
+//! | `adopt.rs`, `take_over.rs` | accounts that other tools have made: which are whose (pure), and taking them over |
 //! | `groups.rs` | managed groups: who of the cloud belongs into which |
 //! | `plan.rs`, `membership.rs`, `step.rs` | from the world to steps: pure |
 //! | `brake.rs` | what no run does by itself: pure |
+//! | `replication.rs` | accounts that another domain controller has and this one has not heard of |
 //! | `saved.rs` | a plan as a file |
 //! | `journal.rs` | what was about to be done, and what came of it |
 //! | `apply.rs`, `members.rs` | the steps taken |
@@ -25,6 +27,7 @@
 //! - From an answer that is not whole nothing is concluded. From one that is whole and odd, nothing is removed (`brake.rs`).
 
 mod accounts;
+pub mod adopt;
 mod apply;
 pub mod brake;
 mod cloud;
@@ -36,8 +39,10 @@ mod members;
 mod membership;
 pub mod partners;
 pub mod plan;
+mod replication;
 pub mod saved;
 pub mod step;
+mod take_over;
 mod turn;
 pub mod world;
 
@@ -58,9 +63,11 @@ use crate::ldap::Directory;
 use crate::lifecycle;
 use crate::lifecycle::Lifecycle;
 use crate::model::clock::Clock;
+use crate::model::names::HostName;
 use crate::model::names::PersonId;
 use crate::store;
 use crate::store::Store;
+use crate::telemetry::metrics::metrics;
 
 pub use apply::Outcome;
 pub use apply::Progress;
@@ -108,6 +115,8 @@ pub struct Settings {
     pub other_tenants: Vec<Uuid>,
     /// Where journal and lock are.
     pub folder: PathBuf,
+    /// Most steps under way at once; the directory should have as many connections.
+    pub at_once: usize,
 }
 
 /// Managed groups that are kept, and the application whose roles count.
@@ -120,7 +129,7 @@ pub struct KeptGroups {
 }
 
 /// What the room works with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tools {
     /// Microsoft Graph.
     pub graph: Graph,
@@ -149,7 +158,7 @@ impl std::fmt::Debug for Ends {
 }
 
 /// The room.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Sync {
     rules: Rules,
     scope: Scope,
@@ -158,6 +167,7 @@ pub struct Sync {
     tenant: Uuid,
     other_tenants: Vec<Uuid>,
     folder: PathBuf,
+    at_once: usize,
     tools: Tools,
     lifecycle: Lifecycle,
 }
@@ -165,6 +175,9 @@ pub struct Sync {
 /// What a look at the world has shown.
 #[derive(Clone, Debug)]
 pub struct Look {
+    /// The domain controller that told of the accounts. What is done is done there too: another one may not have heard of what
+    /// was written here a moment ago.
+    pub server: HostName,
     /// The world.
     pub world: World,
     /// What would be done.
@@ -265,6 +278,7 @@ impl Sync {
             tenant: settings.tenant,
             other_tenants: settings.other_tenants,
             folder: settings.folder,
+            at_once: settings.at_once.max(1),
             tools,
             lifecycle,
         })
@@ -278,11 +292,21 @@ impl Sync {
         self.look_after(&journal::past(&self.folder, None)?).await
     }
 
+    /// The room before one domain controller alone.
+    fn on(&self, server: &HostName) -> Self {
+        let mut room = self.clone();
+        room.tools.directory = self.tools.directory.only(server);
+        room.lifecycle = room.lifecycle.before(room.tools.directory.clone());
+        room
+    }
+
     async fn look_after(&self, past: &Past) -> Result<Look, Error> {
         let session = self.tools.directory.session().await?;
         let controller = session.root().await?.time("currentTime");
+        let here = self.on(session.server());
         // The directory first: somebody who signs in for the first time meanwhile is in the cloud already.
-        let accounts = self.accounts().await?;
+        let accounts = here.accounts().await?;
+        let strangers = here.strangers().await?;
         let known: BTreeSet<Uuid> = accounts.iter().map(|account| account.oid).collect();
         let cloud = cloud::read(&self.tools.graph, &self.scope, &known).await?;
         let groups = self.groups(&cloud).await?;
@@ -291,21 +315,49 @@ impl Sync {
             now: self.tools.clock.unix(),
             cloud,
             accounts,
+            strangers,
             groups,
         };
-        let plan = plan::plan(&world, &self.rules);
+        let mut plan = plan::plan(&world, &self.rules);
+        self.wait_for_replication(&mut plan, session.server())
+            .await?;
         let around = Circumstances {
             controller,
             tenant_before: past.tenant,
             ran_before: past.last,
         };
         Ok(Look {
+            server: session.server().clone(),
             brake: brake::reasons(&world, &plan, &self.limits, &around),
             cut_off: past.cut_off.clone(),
             world,
             plan,
         })
     }
+}
+
+/// A round on a schedule, counted.
+fn count<S>(what: &'static str, round: &Result<Outcome<S>, Error>, now: i64) {
+    let (kind, steps) = match round {
+        Ok(outcome) if outcome.failed.is_empty() => ("done", (outcome.done, 0)),
+        Ok(outcome) => ("failed", (outcome.done, outcome.failed.len())),
+        Err(Error::Brake { .. }) => ("stopped", (0, 0)),
+        Err(Error::Busy(_)) => ("elsewhere", (0, 0)),
+        Err(
+            Error::Graph(_)
+            | Error::Directory(_)
+            | Error::Lifecycle(_)
+            | Error::Store(_)
+            | Error::Partial { .. }
+            | Error::BadPlan { .. }
+            | Error::OtherTenant { .. }
+            | Error::Changed(_)
+            | Error::Meanwhile(_)
+            | Error::Setup(_)
+            | Error::Folder(_),
+        ) => ("failed", (0, 0)),
+    };
+    metrics().sync_round(what, kind, steps, now);
 }
 
 /// A time as people and programs read it.

@@ -11,6 +11,9 @@ use serde::Deserialize;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::adopt;
+use super::adopt::Finding;
+use super::adopt::Pair;
 use super::membership;
 use super::step::Act;
 use super::step::Edit;
@@ -46,6 +49,8 @@ pub struct Rules {
     pub delete_after: Option<Duration>,
     /// Which attributes follow the cloud.
     pub flow: Vec<Flow>,
+    /// Whether accounts that other tools have made are taken over.
+    pub adopt: bool,
 }
 
 /// What a run would do.
@@ -55,6 +60,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What a plan could have touched and does not.
     pub left_alone: Vec<LeftAlone>,
+    /// Accounts of other tools that somebody has to look at.
+    pub findings: Vec<Finding>,
     /// Accounts that are kept by us and can be used now: what the brake's share is taken of.
     pub in_use: usize,
 }
@@ -123,8 +130,13 @@ pub fn plan(world: &World, rules: &Rules) -> Plan {
             }
         }
     }
+    let others = adopt::judge(world, &accounts, rules.adopt, &|oid| desk.unwanted(oid));
+    plan.steps
+        .extend(others.pairs.iter().flat_map(|pair| desk.adopt(pair)));
+    plan.findings = others.findings;
     for person in world.cloud.people.values() {
         if !accounts.contains_key(&person.oid)
+            && !others.spoken_for.contains(&person.oid)
             && let Verdict::Wanted(person) = desk.verdict(person.oid)
         {
             plan.steps.push(desk.create(person));
@@ -191,6 +203,14 @@ impl<'a> Desk<'a> {
         }
     }
 
+    fn unwanted(&self, oid: Uuid) -> Option<&'static str> {
+        match self.verdict(oid) {
+            Verdict::Wanted(_) => None,
+            Verdict::Unwanted(why) => Some(why.sentence()),
+            Verdict::NotYet => Some("has not redeemed the invitation yet"),
+        }
+    }
+
     fn is_over(&self, since: i64, span: Option<Duration>) -> bool {
         let span = span.map(|span| i64::try_from(span.as_secs()).unwrap_or(i64::MAX));
         span.is_some_and(|span| self.world.now.saturating_sub(since) >= span)
@@ -221,7 +241,7 @@ impl<'a> Desk<'a> {
             (None, Verdict::NotYet) => self.home(account),
             (None, Verdict::Wanted(person)) => {
                 let mut acts = self.home(account);
-                acts.extend(self.update(account, person));
+                acts.extend(self.update(&account.sam, &account.values, person));
                 acts
             }
             // Whoever was not seen for long comes back by an administrator's word, not by the next run.
@@ -229,7 +249,7 @@ impl<'a> Desk<'a> {
                 if why != Why::Unseen.as_str() =>
             {
                 let mut acts = vec![(Act::Restore, Why::Back)];
-                acts.extend(self.update(account, person));
+                acts.extend(self.update(&account.sam, &account.values, person));
                 acts
             }
             (Some(Disabled::ByUs(since, _)), verdict) => self.at_rest(account, *since, verdict),
@@ -286,10 +306,10 @@ impl<'a> Desk<'a> {
         since.is_some_and(|since| self.is_over(since, self.rules.unseen_after))
     }
 
-    fn update(&self, account: &LocalAccount, person: &Person) -> Option<(Act, Why)> {
-        let wanted = self.values(person, &account.sam);
+    fn update(&self, sam: &str, values: &Values, person: &Person) -> Option<(Act, Why)> {
+        let wanted = self.values(person, sam);
         let edits = self.rules.flow.iter().filter_map(|&flow| {
-            let (from, to) = (account.values.get(&flow), wanted.get(&flow));
+            let (from, to) = (values.get(&flow), wanted.get(&flow));
             // A sign-in writes the home tenant, which Graph does not know: nothing told is nothing to write.
             if from == to || (to.is_none() && flow == Flow::Company) {
                 return None;
@@ -303,6 +323,28 @@ impl<'a> Desk<'a> {
         let mut changes: Vec<Edit> = edits.collect();
         changes.sort_by_key(|edit| edit.attribute);
         (!changes.is_empty()).then_some((Act::Update { changes }, Why::Changed))
+    }
+
+    /// The account becomes ours, and then holds what ours hold.
+    fn adopt(&self, pair: &Pair<'_>) -> Vec<Step> {
+        let (account, person) = (pair.stranger, pair.person);
+        let adopt = Act::Adopt {
+            shape: pair.shape,
+            evidence: pair.evidence.clone(),
+            dn: account.dn.clone(),
+        };
+        let mut acts = vec![(adopt, Why::MadeElsewhere)];
+        acts.extend(self.update(&account.sam, &account.values, person));
+        let name = person.values.get(&Flow::DisplayName);
+        let name = name.or_else(|| account.values.get(&Flow::DisplayName));
+        let step = |(act, why)| Step {
+            act,
+            oid: person.oid,
+            sam: account.sam.clone(),
+            name: name.cloned().unwrap_or_default(),
+            why,
+        };
+        acts.into_iter().map(step).collect()
     }
 
     fn create(&self, person: &Person) -> Step {

@@ -27,6 +27,7 @@ fn rules() -> Rules {
             Flow::Mail,
             Flow::Company,
         ],
+        adopt: true,
     }
 }
 
@@ -36,6 +37,7 @@ fn person(n: u128) -> Person {
         kind: Kind::Guest,
         enabled: true,
         pending: None,
+        created: Some(NOW - DAY),
         synced: false,
         upn: Some(format!("p{n}_f.example#EXT#@contoso.onmicrosoft.com")),
         values: [(Flow::DisplayName, format!("Person {n}"))].into(),
@@ -75,6 +77,7 @@ fn world(people: Vec<Person>, accounts: Vec<LocalAccount>) -> World {
             ..Cloud::default()
         },
         accounts,
+        strangers: Vec::new(),
         groups: Vec::new(),
     }
 }

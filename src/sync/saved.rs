@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::Error;
 use super::Look;
+use super::adopt::Finding;
 use super::brake::Reason;
 use super::plan::LeftAlone;
 use super::step::Act;
@@ -89,6 +90,9 @@ pub struct Saved<S = Step, L = LeftAlone> {
     pub steps: Vec<S>,
     /// What is left alone, and why.
     pub left_alone: Vec<L>,
+    /// Accounts of other tools that somebody has to look at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 /// A step that is in one of two plans only.
@@ -120,6 +124,7 @@ impl Saved {
             brake: look.brake.clone(),
             steps: look.plan.steps.clone(),
             left_alone: look.plan.left_alone.clone(),
+            findings: look.plan.findings.clone(),
         }
     }
 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::adopt::Shape;
 use super::world::Place;
 use crate::mapping::shadow::Flow;
 use crate::mapping::shadow::Values;
@@ -38,6 +39,15 @@ pub enum Act {
     Move {
         /// There.
         to: Where,
+    },
+    /// Take over an account that another tool has made.
+    Adopt {
+        /// How that tool's accounts look.
+        shape: Shape,
+        /// What of the account names the person.
+        evidence: String,
+        /// The account.
+        dn: String,
     },
     /// Write what has changed.
     Update {
@@ -108,6 +118,8 @@ pub struct Edit {
 pub enum Why {
     /// In scope, and without an account.
     New,
+    /// In scope, with an account that another tool has made.
+    MadeElsewhere,
     /// In scope again.
     Back,
     /// The cloud says something else.
@@ -150,6 +162,7 @@ impl Why {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::New => "new",
+            Self::MadeElsewhere => "made-elsewhere",
             Self::Back => "back",
             Self::Changed => "changed",
             Self::Misplaced => "misplaced",
@@ -175,6 +188,7 @@ impl Why {
     pub const fn sentence(self) -> &'static str {
         match self {
             Self::New => "a guest in scope without an account",
+            Self::MadeElsewhere => "another tool has made it for this guest in scope",
             Self::Back => "the person is in scope again",
             Self::Changed => "the cloud says something else now",
             Self::Misplaced => "it does not lie where it belongs",
@@ -202,6 +216,7 @@ impl Act {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
+            Self::Adopt { .. } => "adopt",
             Self::Update { .. } => "update",
             Self::Disable => "disable",
             Self::Restore => "restore",
@@ -223,6 +238,7 @@ impl Act {
             Self::Disable
             | Self::Restore
             | Self::Move { .. }
+            | Self::Adopt { .. }
             | Self::Update { .. }
             | Self::Create { .. }
             | Self::Delete => None,
@@ -235,6 +251,7 @@ impl Act {
         match self {
             Self::Disable | Self::Delete => true,
             Self::Create { .. }
+            | Self::Adopt { .. }
             | Self::Update { .. }
             | Self::Restore
             | Self::Move { .. }
@@ -252,11 +269,12 @@ impl Act {
             Self::Leave { .. } => 1,
             Self::Restore => 2,
             Self::Move { .. } => 3,
-            Self::Update { .. } => 4,
-            Self::Create { .. } => 5,
-            Self::MakeGroup { .. } => 6,
-            Self::Join { .. } => 7,
-            Self::Delete => 8,
+            Self::Adopt { .. } => 4,
+            Self::Update { .. } => 5,
+            Self::Create { .. } => 6,
+            Self::MakeGroup { .. } => 7,
+            Self::Join { .. } => 8,
+            Self::Delete => 9,
         }
     }
 }

@@ -208,7 +208,11 @@ impl Turn<'_> {
         // Somebody may have thought about it for longer than a lease lasts.
         self.hold.renew().await?;
         self.hold
-            .during(self.room.carry_out(&look.plan.steps, run, progress))
+            .during(
+                self.room
+                    .on(&look.server)
+                    .carry_out(&look.plan.steps, run, progress),
+            )
             .await
     }
 

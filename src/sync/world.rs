@@ -7,6 +7,7 @@ use aws_lc_rs::digest;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::adopt::Stranger;
 use crate::mapping::settings::Settings;
 use crate::mapping::shadow;
 use crate::mapping::shadow::Flow;
@@ -27,6 +28,8 @@ pub struct World {
     pub cloud: Cloud,
     /// Accounts with our anchor, wherever the gateway may see them.
     pub accounts: Vec<LocalAccount>,
+    /// Accounts in the guests' OU without it.
+    pub strangers: Vec<Stranger>,
     /// Managed groups, if memberships are kept.
     pub groups: Vec<ManagedGroup>,
 }
@@ -84,6 +87,8 @@ pub struct Person {
     pub enabled: bool,
     /// Invited, and has not come; since when, if that is told.
     pub pending: Option<Option<i64>>,
+    /// When they came into the tenant, in seconds since 1970, if that is told.
+    pub created: Option<i64>,
     /// The account comes from a directory on premises.
     pub synced: bool,
     /// The cloud UPN.
@@ -197,6 +202,11 @@ impl World {
         accounts.sort_by(|a, b| (a.oid, &a.dn).cmp(&(b.oid, &b.dn)));
         for account in accounts {
             add(serde_json::to_vec(account));
+        }
+        let mut strangers: Vec<&Stranger> = self.strangers.iter().collect();
+        strangers.sort_by(|a, b| a.dn.cmp(&b.dn));
+        for stranger in strangers {
+            add(serde_json::to_vec(stranger));
         }
         hex(hash.finish().as_ref())
     }

@@ -52,6 +52,9 @@ pub struct Metrics {
     reloads: Family<OfKind, Counter>,
     cutoff_rounds: Family<OfKind, Counter>,
     cutoff_ended: Family<OfKind, Counter>,
+    sync_rounds: Family<OfSync, Counter>,
+    sync_steps: Family<OfSync, Counter>,
+    sync_success: Family<OfWhat, Gauge>,
     known: ArcSwap<HashMap<String, Arc<OneApplication>>>,
 }
 
@@ -90,6 +93,17 @@ struct OfKind {
     kind: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfSync {
+    what: &'static str,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfWhat {
+    what: &'static str,
+}
+
 const STATUSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 const ROOMS: [&str; 4] = ["authn", "authz", "mapping", "forward"];
 
@@ -122,6 +136,9 @@ impl Metrics {
             reloads: Family::default(),
             cutoff_rounds: Family::default(),
             cutoff_ended: Family::default(),
+            sync_rounds: Family::default(),
+            sync_steps: Family::default(),
+            sync_success: Family::default(),
             known: ArcSwap::default(),
             registry: Registry::default(),
         };
@@ -163,6 +180,15 @@ impl Metrics {
         }
         for kind in ["taken", "refused"] {
             drop(self.reloads.get_or_create(&OfKind { kind }));
+        }
+        for what in ["guests", "partners"] {
+            for kind in ["done", "failed", "stopped", "elsewhere"] {
+                drop(self.sync_rounds.get_or_create(&OfSync { what, kind }));
+            }
+            for kind in ["done", "failed"] {
+                drop(self.sync_steps.get_or_create(&OfSync { what, kind }));
+            }
+            drop(self.sync_success.get_or_create(&OfWhat { what }));
         }
     }
 
@@ -206,6 +232,13 @@ impl Metrics {
         to.register("cutoff_rounds", help, self.cutoff_rounds.clone());
         let help = "People whose running sign-ins ended because they have left, by reason";
         to.register("cutoff_ended", help, self.cutoff_ended.clone());
+        let help = "Rounds of a synchronization: done, failed, stopped by the brake, elsewhere (another replica's)";
+        to.register("sync_rounds", help, self.sync_rounds.clone());
+        let help = "Steps of a synchronization, taken or failed";
+        to.register("sync_steps", help, self.sync_steps.clone());
+        let help =
+            "When a round was last done without any failure, in seconds since 1970; 0 = not yet";
+        to.register("sync_success_timestamp", help, self.sync_success.clone());
     }
 
     /// A request's end.
@@ -358,6 +391,27 @@ impl Metrics {
     /// A change of the configuration: `kind` is `taken` or `refused`.
     pub fn reload(&self, kind: &'static str) {
         self.reloads.get_or_create(&OfKind { kind }).inc();
+    }
+
+    /// A round of the synchronization of `what` (`guests`, `partners`) at `now`, in seconds since 1970: `kind` is `done`, `failed`,
+    /// `stopped` or `elsewhere`; steps taken and failed.
+    pub fn sync_round(
+        &self,
+        what: &'static str,
+        kind: &'static str,
+        steps: (usize, usize),
+        now: i64,
+    ) {
+        self.sync_rounds.get_or_create(&OfSync { what, kind }).inc();
+        for (kind, count) in [("done", steps.0), ("failed", steps.1)] {
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            self.sync_steps
+                .get_or_create(&OfSync { what, kind })
+                .inc_by(count);
+        }
+        if kind == "done" {
+            self.sync_success.get_or_create(&OfWhat { what }).set(now);
+        }
     }
 
     /// All of it, and `now`: what is not counted but looked at at this moment.

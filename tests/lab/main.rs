@@ -80,6 +80,8 @@ enum Command {
     Token(measure::token::Args),
     /// How soon somebody disabled in Entra is out of a running demo with `[sync.cutoff]`.
     Cutoff(measure::cutoff::Args),
+    /// What a synchronization of guests costs, beside `ldapadd`; fills the lab it runs in.
+    Sync(measure::sync::Args),
     /// Write a gateway's configuration for a running lab, to be started by somebody else.
     Configure(up::Configured),
     /// What `up` starts in the background.
@@ -109,6 +111,7 @@ fn run(command: Command) -> Result<ExitCode, Trouble> {
         Command::Measure(args) => in_runtime(told(measure::run(args))),
         Command::Token(args) => in_runtime(told(measure::token::run(args))),
         Command::Cutoff(args) => in_runtime(told(measure::cutoff::run(args))),
+        Command::Sync(args) => in_runtime(told(measure::sync::run(args))),
         Command::Configure(wanted) => up::configure(&wanted),
         Command::Keep(wanted) => in_runtime(up::keep(wanted)),
     }

@@ -35,27 +35,29 @@ use crate::lab::kerbgate;
 use crate::visitor::Speaks;
 use crate::visitor::Visitor;
 use crate::walk::order;
+use crate::what_happens_can_be_counted::scraped;
+use crate::what_happens_can_be_counted::value;
 
 const RESTING: &str = "OU=Disabled Guests,DC=contoso,DC=test";
 
 /// A company of its own: two units, a group whose members are its guests.
-struct Company {
-    stage: Stage,
-    entra: Entra,
-    ad: Directory,
-    guests: Dn,
-    rest: Dn,
-    group: Uuid,
+pub struct Company {
+    pub stage: Stage,
+    pub entra: Entra,
+    pub ad: Directory,
+    pub guests: Dn,
+    pub rest: Dn,
+    pub group: Uuid,
 }
 
-struct Guest {
-    login: String,
-    oid: Uuid,
-    sam: String,
+pub struct Guest {
+    pub login: String,
+    pub oid: Uuid,
+    pub sam: String,
 }
 
 impl Company {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let stage = Stage::new().await;
         let mut settings = ldap_settings(stage.lab);
         settings.bind = Bind::Simple {
@@ -99,7 +101,7 @@ impl Company {
     }
 
     /// A guest in the group; `more` as the control API takes it.
-    async fn guest(&self, name: &str, more: Value) -> Guest {
+    pub async fn guest(&self, name: &str, more: Value) -> Guest {
         let login = format!("{}@fabrikam.example", unique(&format!("{name}-")));
         let mut body = json!({
             "login": login, "like": "jane@fabrikam.example", "name": format!("{name} Guest"),
@@ -123,7 +125,7 @@ impl Company {
         all
     }
 
-    async fn change(&self, guest: &Guest, change: Value) {
+    pub async fn change(&self, guest: &Guest, change: Value) {
         order(&self.entra, &format!("/people/{}", guest.login), change).await;
     }
 
@@ -155,7 +157,7 @@ impl Company {
     }
 
     /// What it wrote, answer and complaints; it must have ended with `code`.
-    async fn sync(&self, arguments: &[&str], code: i32) -> String {
+    pub async fn sync(&self, arguments: &[&str], code: i32) -> String {
         let done = self.run(arguments).await;
         let said = [done.stdout, done.stderr].concat();
         let said = String::from_utf8(said).unwrap();
@@ -163,7 +165,7 @@ impl Company {
         said
     }
 
-    async fn plan(&self) -> Value {
+    pub async fn plan(&self) -> Value {
         let done = self.run(&["plan", "--json"]).await;
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         assert_eq!(done.status.code(), Some(0), "{said}");
@@ -171,7 +173,7 @@ impl Company {
     }
 
     /// `do why` of each step.
-    async fn planned(&self) -> Vec<String> {
+    pub async fn planned(&self) -> Vec<String> {
         lines(&self.plan().await)
     }
 
@@ -209,7 +211,7 @@ impl Company {
     }
 
     /// Everything in both units: name and change number.
-    async fn state(&self) -> Vec<(String, String)> {
+    pub async fn state(&self) -> Vec<(String, String)> {
         let session = self.ad.session().await.unwrap();
         let mut all = Vec::new();
         for base in [&self.guests, &self.rest] {
@@ -230,7 +232,7 @@ impl Company {
         all
     }
 
-    async fn write(&self, who: &Dn, attribute: &str, value: &str) {
+    pub async fn write(&self, who: &Dn, attribute: &str, value: &str) {
         let session = self.ad.session().await.unwrap();
         let change = Change::Replace(attribute.parse().unwrap(), vec![value.as_bytes().to_vec()]);
         session.modify(who, vec![change]).await.unwrap();
@@ -259,7 +261,7 @@ impl Company {
     }
 }
 
-fn lines(plan: &Value) -> Vec<String> {
+pub fn lines(plan: &Value) -> Vec<String> {
     let steps = plan["steps"].as_array().unwrap();
     let line = |step: &Value| {
         format!(
@@ -793,6 +795,16 @@ async fn the_gateway_keeps_them_by_itself_and_cuts_off_who_left() {
         "remove 7 of 7",
     ] {
         assert!(audit.contains(part), "{part}: {audit}");
+    }
+    let counted = scraped(&gateway).await;
+    for (series, least) in [
+        ("rounds_total{what=\"guests\",kind=\"stopped\"}", 1.0),
+        ("rounds_total{what=\"guests\",kind=\"done\"}", 1.0),
+        ("steps_total{what=\"guests\",kind=\"done\"}", 9.0),
+        ("success_timestamp{what=\"guests\"}", 1.7e9),
+    ] {
+        let told = value(&counted, &format!("kerbgate_sync_{series}"));
+        assert!(told >= least, "{series}: {told}");
     }
     drop(gateway);
     let said = company

@@ -14,11 +14,13 @@
 )]
 
 mod a_form_outlives_its_session;
+mod a_fresh_account_elsewhere_is_not_missing;
 mod a_full_application_lets_people_wait;
 mod a_kept_connection_may_be_gone;
 mod a_server_that_is_unwell_gets_nobody;
 mod a_sign_in_belongs_to_one_browser;
 mod a_stop_is_orderly;
+mod accounts_of_other_tools_are_adopted;
 mod administrators_see_and_steer_accounts;
 mod alone;
 mod api_clients_bring_tokens;
@@ -67,6 +69,7 @@ mod nobody_outside_the_fence_is_acted_for;
 mod one_application_may_have_several_addresses;
 mod one_backend_may_die;
 mod one_guest_gets_one_account;
+mod one_refusal_stops_one_step;
 mod only_the_issuers_word_counts;
 mod overage_asks_graph;
 mod partners_go_to_the_cloud;

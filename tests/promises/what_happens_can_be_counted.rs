@@ -10,7 +10,7 @@ use crate::walk::browser;
 const DASHBOARD: &str = include_str!("../../config/observability/grafana-dashboard.json");
 const ALERTS: &str = include_str!("../../config/observability/alerts.yml");
 
-async fn scraped(gateway: &Gateway) -> String {
+pub async fn scraped(gateway: &Gateway) -> String {
     let ops = gateway.ready["ops"].as_str().unwrap();
     let answer = reqwest::get(format!("http://{ops}/metrics")).await.unwrap();
     assert_eq!(answer.status(), 200);
@@ -30,7 +30,7 @@ fn names(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-fn value(text: &str, series: &str) -> f64 {
+pub fn value(text: &str, series: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series));
     let line = line.unwrap_or_else(|| panic!("{series} is not in\n{text}"));
     line.trim_start_matches("{}").trim().parse().unwrap()

@@ -239,6 +239,7 @@ impl Saved {
             brake: look.brake.clone(),
             steps: look.plan.steps.clone(),
             left_alone: look.plan.left_alone.clone(),
+            findings: Vec::new(),
         }
     }
 }

@@ -47,7 +47,9 @@ impl Partners {
     }
 
     async fn round(&self) {
-        match self.run_once().await {
+        let done = self.run_once().await;
+        crate::sync::count("partners", &done, self.tools.clock.unix());
+        match done {
             Ok(outcome) if outcome == Outcome::default() => {
                 tracing::debug!("partners are in step");
             }

@@ -25,7 +25,7 @@ use crate::people::{EMPLOYEES, INTRANET_GUESTS, PARTNERS};
 #[serde(deny_unknown_fields, default)]
 pub struct Orders {
     /// Entries on a page.
-    page_size: usize,
+    pub page_size: usize,
     /// Where the next nextLink or deltaLink leads.
     links: Links,
     /// The host of `links: foreign`.

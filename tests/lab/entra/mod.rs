@@ -106,6 +106,9 @@ struct Options {
     /// Refuse people without an assignment (AADSTS50105) instead of leaving it to the gateway.
     #[arg(long)]
     assignment_required: bool,
+    /// So many guests and nobody else; the same ones each time.
+    #[arg(long, default_value_t = 0)]
+    crowd: u32,
 }
 
 /// What does not change while the emulator runs, and the world that does.
@@ -170,6 +173,7 @@ async fn emulator(args: Options, public_url: String) -> Result<Emulator, Failure
         client_certs.push(RegisteredCertificate::new(&pem).map_err(|error| told(path, &error))?);
     }
     let mut world = World::new(keys::KeyRing::generate(3).await?, &sids);
+    world.add_crowd(args.crowd);
     world.registration.redirect_uris = args.redirect_uri;
     world.registration.logout_uris = args.logout_uri;
     world.registration.post_logout_uris = args.post_logout_uri;

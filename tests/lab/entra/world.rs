@@ -157,6 +157,31 @@ impl World {
         world
     }
 
+    /// The first `count` of an endless row of guests, and nobody else, told of on pages as large as Graph's.
+    pub fn add_crowd(&mut self, count: u32) {
+        let Some(one) = self.account("jane@fabrikam.example").cloned() else {
+            return;
+        };
+        if count > 0 {
+            self.accounts.clear();
+            self.deleted.clear();
+        }
+        for number in 0..count {
+            let mut account = one.clone();
+            let oid = uuid::Uuid::from_u128(
+                0xc0de_0000_0000_4000_8000_0000_0000_0000 + u128::from(number),
+            );
+            account.person.oid = oid.to_string();
+            account.person.login = format!("crowd{number}@fabrikam.example");
+            account.person.mail.clone_from(&account.person.login);
+            account.person.name = format!("Crowd Guest {number}");
+            self.accounts.push(account);
+        }
+        if count > 0 {
+            self.sync.orders.page_size = 999;
+        }
+    }
+
     pub fn set_sids(&mut self, sids: &BTreeMap<String, String>) {
         for account in &mut self.accounts {
             if let Some(sid) = sids.get(&account.person.login) {

@@ -9,6 +9,7 @@
 //! | `first_visit.rs` | new guests, one after the other, by the gateway's own records |
 //! | `kvno.rs` | the same delegation by MIT's own tool |
 //! | `warm.rs` | processor time and requests a second with everything held |
+//! | `sync.rs` | a synchronization of guests, beside `ldapadd` |
 //! | `token.rs` | one warm Negotiate token, both ways it can be made |
 //! | `cutoff.rs` | how soon somebody disabled is out |
 //! | `median.rs` | the middle of several rounds |
@@ -17,6 +18,7 @@ pub mod cutoff;
 pub mod first_visit;
 pub mod kvno;
 pub mod median;
+pub mod sync;
 pub mod token;
 pub mod warm;
 
