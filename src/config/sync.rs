@@ -116,7 +116,7 @@ pub(super) fn guests(section: &Section<'_>) -> GuestsSync {
         delete_after: span("delete_after", DAY * 30),
         attributes,
         adopt: section.flag("adopt", false),
-        connections: usize::try_from(section.number("connections", 1..=32, 4)).unwrap_or(1),
+        connections: usize::try_from(section.number("connections", 1..=32, 1)).unwrap_or(1),
         memberships: section.flag("memberships", false),
         brake_removals: number("brake_removals", 1_000_000, 50),
         brake_percent: number("brake_percent", 100, 10),
