@@ -626,7 +626,19 @@ async fn a_catastrophe_is_not_believed() {
 
 #[tokio::test]
 async fn a_run_that_is_killed_anywhere_is_finished_by_the_next() {
+    killed_anywhere(Company::new().await).await;
+}
+
+#[tokio::test]
+async fn so_is_one_that_takes_several_steps_at_once() {
     let company = Company::new().await;
+    let section = "[sync.guests]\n";
+    let several = format!("{section}connections = 4\n");
+    company.stage.replace("kerbgate.toml", section, &several);
+    killed_anywhere(company).await;
+}
+
+async fn killed_anywhere(company: Company) {
     let crowd = company.crowd(10).await;
     company.sync(&["plan", "--save", "plan.json"], 0).await;
     // An approved plan, cut off twice, is still that plan.
