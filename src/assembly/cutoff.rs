@@ -19,6 +19,8 @@ pub fn cutoff_settings(config: &Config) -> Option<Settings> {
     for app in &config.applications {
         admitting.extend(app.access.allow.iter().filter_map(|rule| rule.group));
         barring.extend(app.access.deny.iter().filter_map(|rule| rule.group));
+        let except = app.maintenance.iter().flat_map(|closed| &closed.except);
+        admitting.extend(except.filter_map(|rule| rule.group));
     }
     let mapped = config.mapping.iter().flat_map(|mapping| &mapping.groups);
     admitting.extend(mapped.filter_map(|mapped| mapped.group));

@@ -25,6 +25,12 @@ impl Stay {
     pub const fn of(user: AuthenticatedUser) -> Self {
         Self { user }
     }
+
+    /// The person, as [`Authn::still_here`] last found them.
+    #[must_use]
+    pub fn user(&self) -> AuthenticatedUser {
+        self.user.clone()
+    }
 }
 
 impl Authn {

@@ -85,6 +85,30 @@ impl Graph {
         Ok(member_of)
     }
 
+    /// As [`Self::check_member_groups`], never from memory, and behind sign-ins.
+    ///
+    /// # Errors
+    /// Graph gave no answer about at least one of them, or knows no such person: nothing may then be concluded.
+    pub async fn member_now(&self, oid: Uuid, groups: &[Uuid]) -> Result<Vec<Uuid>, Error> {
+        let question = &question::CHECK_MEMBER_GROUPS;
+        let mut member_of = Vec::new();
+        for chunk in groups.chunks(MAX_IDS) {
+            let url = self.url(&["users", &oid.to_string(), "checkMemberGroups"])?;
+            let call = Call {
+                question,
+                url: &url,
+                body: Some(json!({ "groupIds": chunk })),
+                about: About::User(oid),
+                priority: Priority::Sync,
+            };
+            let body = self.ask(&call).await?;
+            let ids: Ids =
+                serde_json::from_slice(&body).map_err(|_| Error::Answer(question.name))?;
+            member_of.extend(ids.value);
+        }
+        Ok(member_of)
+    }
+
     /// What Graph says of the person, never from memory.
     ///
     /// # Errors

@@ -99,6 +99,18 @@ pub(super) const ASSIGN: Question = written(
     "AppRoleAssignment.ReadWrite.All",
     Write::Post,
 );
-pub(super) const SUBSCRIBE: Question = written("subscriptions", "User.Read.All", Write::PostOnce);
-pub(super) const PROLONG: Question =
-    written("subscriptions that go on", "User.Read.All", Write::Patch);
+pub(super) const SUBSCRIBE_USERS: Question =
+    written("subscriptions to users", "User.Read.All", Write::PostOnce);
+/// More than reading members takes: Graph tells of whole groups.
+pub(super) const SUBSCRIBE_GROUPS: Question =
+    written("subscriptions to groups", "Group.Read.All", Write::PostOnce);
+pub(super) const PROLONG_USERS: Question = written(
+    "subscriptions to users that go on",
+    "User.Read.All",
+    Write::Patch,
+);
+pub(super) const PROLONG_GROUPS: Question = written(
+    "subscriptions to groups that go on",
+    "Group.Read.All",
+    Write::Patch,
+);

@@ -51,7 +51,7 @@ impl Subscribed {
 }
 
 impl Graph {
-    /// Subscribes. Needs `User.Read.All` for people, `GroupMember.Read.All` for groups.
+    /// Subscribes. Needs `User.Read.All` for people, `Group.Read.All` for groups.
     ///
     /// # Errors
     /// Graph refused, among other things because the URL did not answer it, or gave no answer.
@@ -65,19 +65,30 @@ impl Graph {
             "expirationDateTime": moment(wanted.until),
         });
         let url = self.url(&["subscriptions"])?;
-        self.written(&question::SUBSCRIBE, &url, About::List, body)
-            .await
+        let question = match wanted.resource {
+            "groups" => &question::SUBSCRIBE_GROUPS,
+            _ => &question::SUBSCRIBE_USERS,
+        };
+        self.written(question, &url, About::List, body).await
     }
 
-    /// Lets a subscription go on until then.
+    /// Lets a subscription to `resource` go on until then. Needs what subscribing needs.
     ///
     /// # Errors
     /// It is not there any more ([`Error::ObjectUnknown`]), or Graph refused or gave no answer.
-    pub async fn prolong_subscription(&self, id: Uuid, until: i64) -> Result<Subscribed, Error> {
+    pub async fn prolong_subscription(
+        &self,
+        resource: &str,
+        id: Uuid,
+        until: i64,
+    ) -> Result<Subscribed, Error> {
         let body = json!({ "expirationDateTime": moment(until) });
         let url = self.url(&["subscriptions", &id.to_string()])?;
-        self.written(&question::PROLONG, &url, About::Object(id), body)
-            .await
+        let question = match resource {
+            "groups" => &question::PROLONG_GROUPS,
+            _ => &question::PROLONG_USERS,
+        };
+        self.written(question, &url, About::Object(id), body).await
     }
 
     async fn written<T: DeserializeOwned>(

@@ -220,6 +220,26 @@ impl Mapping {
         })
     }
 
+    /// Whether the person may still go on as their account, for what is open: asked of the directory as rarely as for requests. Makes
+    /// no account.
+    ///
+    /// # Errors
+    /// As for [`Self::resolve`].
+    pub async fn still_stands(&self, user: &AuthorizedUser, app: &Application) -> Result<(), Stop> {
+        let needs = self.needs.as_ref().filter(|_| app.needs_account());
+        let Some(needs) = needs else {
+            return Ok(());
+        };
+        let account = needs.account(user.claims(), user.groups(), false);
+        account.await.map(drop)
+    }
+
+    /// How long an account is believed to be as it was.
+    #[must_use]
+    pub fn believes(&self) -> Option<Duration> {
+        self.needs.as_ref().map(|needs| needs.settings.cache)
+    }
+
     /// The account of a person, as [`Self::resolve`] finds or makes it, without the evidence that a request may go on
     /// as it: for making accounts ahead of the first visit.
     ///

@@ -6,7 +6,8 @@
 //! # Why
 //!
 //! A question every two seconds, asked by what is still open, costs requests nothing: no list is kept of
-//! them. A short answer of known length is not even looked at: it has left the backend before anybody could
+//! them. It is about the session, in memory; the account on premises and a group that the token does not hold are asked about
+//! more rarely, as that may take a question to the directory or to Graph. Who cannot be asked cuts nothing. A short answer of known length is not even looked at: it has left the backend before anybody could
 //! ask, and waits in buffers.
 
 use std::future::Future;
@@ -18,6 +19,7 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 use std::time::Duration;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::Response;
@@ -32,6 +34,7 @@ use super::Pipeline;
 use crate::authn::Authn;
 use crate::authn::Stay;
 use crate::authz::Authz;
+use crate::mapping::Mapping;
 use crate::model::application::Application;
 use crate::model::body::Body;
 use crate::model::body::BodyError;
@@ -40,6 +43,8 @@ use crate::model::stop::Stop;
 
 /// Promised are five seconds.
 const EVERY: Duration = Duration::from_secs(2);
+/// How often the account is asked about where nothing says how long it is believed.
+const RARELY: Duration = Duration::from_secs(60);
 /// What is read ahead of a client anyway.
 const SHORT: u64 = 64 * 1024;
 
@@ -47,7 +52,10 @@ const SHORT: u64 = 64 * 1024;
 pub(super) struct Attendance {
     authn: Authn,
     authz: Authz,
+    mapping: Mapping,
     app: Arc<Application>,
+    /// When account and groups were asked about, too.
+    asked: Instant,
     /// Nobody's in particular where nobody has to sign in: then nothing ends.
     stay: Option<Stay>,
 }
@@ -64,7 +72,9 @@ impl Attendance {
         Self {
             authn: pipeline.authn.clone(),
             authz: pipeline.authz.clone(),
+            mapping: pipeline.mapping.clone(),
             app: Arc::clone(app),
+            asked: Instant::now(),
             stay,
         }
     }
@@ -88,11 +98,30 @@ impl Attendance {
         let Some(stay) = &mut self.stay else {
             return Ok(());
         };
-        match self.authn.still_here(stay, used).await? {
-            // A role or group was taken away, or given.
-            Some(user) => self.authz.admit(user, &self.app).await.map(drop),
-            None => Ok(()),
+        let changed = self.authn.still_here(stay, used).await?;
+        let rarely = self.mapping.believes().unwrap_or(RARELY) * 2;
+        if changed.is_none() && self.asked.elapsed() < rarely {
+            return Ok(());
         }
+        self.asked = Instant::now();
+        // A role or group was taken away, or given.
+        let is_changed = changed.is_some();
+        let user = changed.unwrap_or_else(|| stay.user());
+        let user = match self.authz.admit(user, &self.app).await {
+            Ok(user) => user,
+            Err(stop) if is_changed => return Err(stop),
+            Err(stop) => return only_denied(stop),
+        };
+        let stands = self.mapping.still_stands(&user, &self.app).await;
+        stands.or_else(only_denied)
+    }
+}
+
+/// Nothing that is open ends because somebody who was asked is down or busy.
+fn only_denied(stop: Stop) -> Result<(), Stop> {
+    match stop {
+        Stop::Deny(_) | Stop::Later { .. } => Err(stop),
+        Stop::Fail(_) | Stop::Reply(_) | Stop::Wait { .. } => Ok(()),
     }
 }
 

@@ -4,9 +4,13 @@
 use std::fs;
 
 use http::Method;
+use kerbgate::ldap::Change;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::directory::GUESTS;
+use crate::directory::directory;
+use crate::directory::dn;
 use crate::lab::Entra;
 use crate::lab::Gateway;
 use crate::lab::Running;
@@ -352,6 +356,86 @@ async fn what_graph_tells_of_is_asked_for_at_once() {
 }
 
 #[tokio::test]
+async fn a_hint_outlives_a_round_that_fails() {
+    let scene = told_scene().await;
+    let (login, visitor) = signed_in(&scene, "after-trouble", json!({})).await;
+    let old = subscribed(&scene, &[]).await;
+    let (faults, subscriptions) = ("/faults", "/subscriptions");
+    let down = json!({
+        "endpoint": "graph", "only": "GET /graph/v1.0/users/delta",
+        "kind": "status", "status": 403, "count": 1_000_000,
+    });
+    order(&scene.entra, faults, down).await;
+    // We are told, subscribe anew, and come no further.
+    let dropped = scene
+        .entra
+        .control(Method::DELETE, subscriptions, json!({}));
+    dropped.await;
+    eventually("a round that fails", async || {
+        rounds(&scene.gateway, "failed").await > 0
+    })
+    .await;
+    let before = rounds(&scene.gateway, "done").await;
+    scene.entra.control(Method::DELETE, faults, json!({})).await;
+    eventually("it is asked again long before it is due", async || {
+        rounds(&scene.gateway, "done").await > before
+    })
+    .await;
+    let new = subscribed(&scene, &old).await;
+    assert_eq!(new.len(), 2, "subscribed to once");
+    change(&scene.entra, &login, json!({"enabled": false})).await;
+    is_out(
+        &visitor,
+        &scene.gateway,
+        "told by what the failed round made",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn when_a_group_looks_empty_each_member_is_asked_about() {
+    let scene = scene().await;
+    let mut all = Vec::new();
+    // More than are believed to have left at once, also without the one who does.
+    for number in 0..22 {
+        let name = format!("one-of-many-{number}");
+        all.push(signed_in(&scene, &name, json!({"groups": [GROUP]})).await);
+    }
+    asked(&scene.gateway).await;
+    // Graph does not find the group, as it may for a while, and knows all the same who is in it.
+    let only = format!("GET /graph/v1.0/groups/{GROUP}/transitiveMembers");
+    let lost = json!({
+        "endpoint": "graph", "only": only, "kind": "status", "status": 404, "count": 1_000_000,
+    });
+    order(&scene.entra, "/faults", lost).await;
+    asked(&scene.gateway).await;
+    let (login, left) = all.pop().unwrap();
+    is_in(&left, &scene.gateway, "a member").await;
+    change(&scene.entra, &login, json!({"groups": []})).await;
+    is_out(&left, &scene.gateway, "who left indeed").await;
+    for (login, visitor) in &all {
+        is_in(visitor, &scene.gateway, login).await;
+    }
+}
+
+#[tokio::test]
+async fn who_is_disabled_here_alone_loses_what_is_open() {
+    let stage = Stage::new().await;
+    let quick = "[mapping]\ncache = \"1s\"\n";
+    stage.replace("kerbgate.toml", "[mapping]\n", quick);
+    let scene = Scene::new(stage).await;
+    let mut socket = open(&scene, Speaks::Http2).await;
+    assert_eq!(socket.ask("hello").await, "hello");
+    let session = directory(scene.stage.lab).session().await.unwrap();
+    let account = dn(GUESTS).child("CN", &scene.sam);
+    let disabled = vec![b"328194".to_vec()];
+    let change = Change::Replace("userAccountControl".parse().unwrap(), disabled);
+    session.modify(&account, vec![change]).await.unwrap();
+    let why = "account-disabled".to_owned();
+    assert_eq!(socket.closed().await, (1008, why));
+}
+
+#[tokio::test]
 async fn a_forged_notification_does_nothing() {
     let scene = told_scene().await;
     let secret = subscribed(&scene, &[]).await.remove(0);
@@ -365,10 +449,13 @@ async fn a_forged_notification_does_nothing() {
         notice(&longer),
         json!({"value": [{"changeType": "updated"}]}).to_string(),
         json!({"value": []}).to_string(),
-        String::from("{}"),
-        String::from("not JSON"),
-        String::new(),
     ] {
+        // Whoever guesses learns nothing, and what Graph owes to an older subscription is not sent for hours.
+        let answer = post(&scene, "", forged.clone()).await;
+        assert_eq!(answer.status, 202, "{forged}");
+        assert_eq!(answer.body, "", "{forged}");
+    }
+    for forged in [String::from("{}"), String::from("not JSON"), String::new()] {
         let answer = post(&scene, "", forged.clone()).await;
         assert_refused(&answer, "bad-request", &forged);
     }

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use futures_util::StreamExt as _;
+use futures_util::TryStreamExt as _;
+use futures_util::stream;
 use uuid::Uuid;
 
 use super::Error;
+use super::Settings;
 use super::Watch;
 use super::mark::Mark;
 use crate::graph;
@@ -20,6 +24,9 @@ pub(super) type Live = Vec<SignIn>;
 
 /// Who is in the groups that decide, nested ones included.
 pub(super) type Members = BTreeMap<Uuid, BTreeSet<Uuid>>;
+
+/// Whose token is wrong about which groups: whether they are in, as Graph says.
+pub(super) type Wrong = BTreeMap<Uuid, BTreeMap<Uuid, bool>>;
 
 /// What people's delta told.
 pub(super) struct Told {
@@ -97,18 +104,33 @@ impl Watch {
 
     /// Those of `people` who are disabled or not there, each asked about.
     async fn really_gone(&self, people: &BTreeSet<Uuid>) -> Result<BTreeSet<Uuid>, Error> {
-        let mut gone = BTreeSet::new();
-        for oid in people {
-            match self.tools.graph.is_enabled(*oid).await {
+        let asked = stream::iter(people.iter().copied()).map(async |oid| {
+            match self.tools.graph.is_enabled(oid).await {
                 // Half an answer says nothing about anybody.
-                Ok(Some(true) | None) => {}
-                Ok(Some(false)) | Err(graph::Error::UserUnknown(_)) => {
-                    gone.insert(*oid);
-                }
-                Err(error) => return Err(error.into()),
+                Ok(Some(true) | None) => Ok(None),
+                Ok(Some(false)) | Err(graph::Error::UserUnknown(_)) => Ok(Some(oid)),
+                Err(error) => Err(Error::from(error)),
             }
-        }
-        Ok(gone)
+        });
+        let gone = asked.buffer_unordered(AT_ONCE);
+        gone.try_filter_map(async |one| Ok(one)).try_collect().await
+    }
+
+    /// Leaves those whose token is wrong indeed, each asked about.
+    pub(super) async fn really_wrong(&self, wrong: Wrong) -> Result<Wrong, Error> {
+        let asked = stream::iter(wrong).map(async |(oid, mut groups)| {
+            let named: Vec<Uuid> = groups.keys().copied().collect();
+            match self.tools.graph.member_now(oid, &named).await {
+                Ok(now) => groups.retain(|group, is_in| now.contains(group) == *is_in),
+                // Deleted meanwhile, and so in no group.
+                Err(graph::Error::UserUnknown(_)) => groups.retain(|_, is_in| !*is_in),
+                Err(error) => return Err(Error::from(error)),
+            }
+            Ok((oid, groups))
+        });
+        let mut wrong: Wrong = asked.buffer_unordered(AT_ONCE).try_collect().await?;
+        wrong.retain(|_, groups| !groups.is_empty());
+        Ok(wrong)
     }
 
     /// Everybody in the groups that decide.
@@ -129,22 +151,107 @@ impl Watch {
         }
         Ok(all)
     }
+}
 
-    /// The group that somebody's token is wrong about, if there is one.
-    pub(super) fn changed_group(&self, sign_in: &SignIn, members: &Members) -> Option<Uuid> {
+impl Settings {
+    /// All groups that somebody's token is wrong about in a way that matters, and whether they are in.
+    pub(super) fn wrong_groups(&self, sign_in: &SignIn, members: &Members) -> BTreeMap<Uuid, bool> {
         // In more groups than a token holds: then Graph is asked at each decision, and remembered for one recheck.
         let Groups::Listed(listed) = &sign_in.claims.groups else {
-            return None;
+            return BTreeMap::new();
         };
         let oid = sign_in.claims.person.oid;
         let is_in = |group: &Uuid| members.get(group).is_some_and(|all| all.contains(&oid));
-        let lost = |group: &&Uuid| listed.contains(group) && !is_in(group);
-        let caught = |group: &&Uuid| !listed.contains(group) && is_in(group);
-        let lost = self.settings.admitting.iter().find(lost);
-        lost.or_else(|| self.settings.barring.iter().find(caught))
-            .copied()
+        let lost = self.admitting.iter();
+        let lost = lost.filter(|group| listed.contains(group) && !is_in(group));
+        let caught = self.barring.iter();
+        let caught = caught.filter(|group| !listed.contains(group) && is_in(group));
+        let lost = lost.map(|group| (*group, false));
+        lost.chain(caught.map(|group| (*group, true))).collect()
     }
 }
 
 /// So many people may seem to have left between two rounds before each of them is asked about.
-const MANY: usize = 20;
+pub(super) const MANY: usize = 20;
+/// Questions about single people at a time: thousands are to be through within a round.
+const AT_ONCE: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::claims::Claims;
+    use crate::model::claims::Home;
+    use crate::model::names::PersonId;
+
+    const PERSON: Uuid = Uuid::from_u128(9);
+    const ONE: Uuid = Uuid::from_u128(1);
+    const TWO: Uuid = Uuid::from_u128(2);
+    const BARRED: Uuid = Uuid::from_u128(3);
+
+    fn settings() -> Settings {
+        Settings {
+            tenant: Uuid::nil(),
+            within: Duration::from_secs(300),
+            admitting: [ONE, TWO].into(),
+            barring: [BARRED].into(),
+            notices: None,
+        }
+    }
+
+    fn sign_in(groups: Groups) -> SignIn {
+        SignIn {
+            id: Uuid::nil(),
+            claims: Claims {
+                person: PersonId {
+                    tid: Uuid::nil(),
+                    oid: PERSON,
+                },
+                home: Home::Own,
+                guest: None,
+                display_name: None,
+                given_name: None,
+                family_name: None,
+                email: None,
+                upn: None,
+                preferred_username: None,
+                roles: Vec::new(),
+                groups,
+                onprem_sid: None,
+                session_id: None,
+                login_hint: None,
+            },
+            refresh_token: None,
+            created: 0,
+            checked: 0,
+            expires: 0,
+            ended: None,
+        }
+    }
+
+    fn wrong(listed: &[Uuid], is_in: &[Uuid]) -> Vec<(Uuid, bool)> {
+        let members = is_in.iter().map(|group| (*group, [PERSON].into()));
+        let groups = Groups::Listed(listed.to_vec());
+        let wrong = settings().wrong_groups(&sign_in(groups), &members.collect());
+        wrong.into_iter().collect()
+    }
+
+    #[test]
+    fn every_group_that_a_token_is_wrong_about_counts() {
+        assert_eq!(wrong(&[ONE, TWO], &[ONE, TWO]), []);
+        assert_eq!(wrong(&[ONE, TWO], &[ONE]), [(TWO, false)]);
+        // One that is told already hides no other.
+        assert_eq!(wrong(&[ONE, TWO], &[]), [(ONE, false), (TWO, false)]);
+        assert_eq!(wrong(&[ONE], &[BARRED]), [(ONE, false), (BARRED, true)]);
+        // To gain what admits, or to lose what bars, is for the next token to say.
+        assert_eq!(wrong(&[], &[ONE]), []);
+        assert_eq!(wrong(&[BARRED], &[]), []);
+    }
+
+    #[test]
+    fn a_token_without_its_groups_is_wrong_about_none() {
+        let found = settings().wrong_groups(&sign_in(Groups::Overage), &Members::new());
+        assert!(found.is_empty());
+    }
+}

@@ -65,11 +65,19 @@ impl Mark {
         });
     }
 
-    /// Somebody's sign-ins end for `group`; false when they did already and nothing has come of it. A token may go on naming a
-    /// group for a while: whoever it lets in again is not thrown out at every round.
-    pub(super) fn tell(&mut self, group: Uuid, person: Uuid, now: i64) -> bool {
+    /// Whether somebody's sign-ins have ended for `group` already. A token may go on naming a group for a while: whoever it lets in
+    /// again is not thrown out at every round.
+    pub(super) fn has_told(&self, group: Uuid, person: Uuid) -> bool {
+        let of_group = self.told.get(&group);
+        of_group.is_some_and(|people| people.contains_key(&person))
+    }
+
+    /// Notes that somebody's sign-ins end for `group`.
+    ///
+    /// SECURITY: the first time counts. Whoever is let in by a wrong token again and again is thrown out again after a while.
+    pub(super) fn tell(&mut self, group: Uuid, person: Uuid, now: i64) {
         let of_group = self.told.entry(group).or_default();
-        of_group.insert(person, now).is_none()
+        of_group.entry(person).or_insert(now);
     }
 
     /// Forgets what was told long ago, or is as it was before.
@@ -138,17 +146,20 @@ mod tests {
     fn a_group_ends_a_sign_in_once_until_it_has_settled() {
         let (group, person) = (TENANT, OTHER);
         let mut mark = Mark::default();
-        assert!(mark.tell(group, person, 100));
-        assert!(!mark.tell(group, person, 200));
+        assert!(!mark.has_told(group, person));
+        mark.tell(group, person, 100);
         mark.forget(300, |_, _| false);
-        assert!(!mark.tell(group, person, 300), "still remembered");
-        mark.forget(400, |_, _| true);
-        assert!(mark.told.is_empty());
+        assert!(mark.has_told(group, person), "still remembered");
         assert!(
-            mark.tell(group, person, 400),
-            "a member again, and out again"
+            !mark.has_told(person, group),
+            "another group is another end"
         );
+        mark.forget(400, |_, _| true);
+        assert!(!mark.has_told(group, person), "a member again");
+        mark.tell(group, person, 400);
+        mark.tell(group, person, 400 + REMEMBERED - 1);
         mark.forget(400 + REMEMBERED, |_, _| false);
+        assert!(!mark.has_told(group, person), "not for ever, however often");
         assert!(mark.told.is_empty());
     }
 }

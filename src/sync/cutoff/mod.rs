@@ -124,8 +124,16 @@ impl Hints {
         self.waits.load(Ordering::Acquire)
     }
 
-    fn take(&self) {
-        self.waits.store(false, Ordering::Release);
+    /// Whether there was one.
+    fn take(&self) -> bool {
+        self.waits.swap(false, Ordering::AcqRel)
+    }
+
+    /// Nothing came of what was taken: it waits again, and wakes nobody before the pause is over.
+    fn keep(&self) {
+        for flag in [&self.waits, &self.groups, &self.tend] {
+            flag.store(true, Ordering::Release);
+        }
     }
 
     async fn come(&self) {

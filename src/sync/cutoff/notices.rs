@@ -100,10 +100,11 @@ impl Watch {
         path == PATH && notices.is_some_and(|notices| notices.host == *host)
     }
 
-    /// Answers what was posted to our path.
+    /// Answers what was posted to our path. Without the right secret nothing comes of it, and the answer is the same: a stranger
+    /// learns nothing, and Graph does not repeat for hours what it owes to a subscription of the past.
     ///
     /// # Errors
-    /// It is no notification, or does not carry the secret.
+    /// It is no notification.
     pub async fn notified(&self, head: &Parts, content: &[u8]) -> Result<Response<Body>, Stop> {
         if head.method != Method::POST {
             let detail = format!("{} {PATH}", head.method);
@@ -128,10 +129,11 @@ impl Watch {
                 self.hints.groups.store(true, Ordering::Release);
             }
         }
-        if !right {
-            return Err(bad("nothing in it carries the secret of a subscription"));
+        if right {
+            self.hints.give();
+        } else {
+            tracing::info!("a notification without the secret of a subscription is passed over");
         }
-        self.hints.give();
         let mut response = Response::new(body::empty());
         *response.status_mut() = StatusCode::ACCEPTED;
         Ok(response)
@@ -165,8 +167,17 @@ impl Watch {
         self.known().kept.clone_from(&mark.subscriptions);
     }
 
-    /// Subscribes, or lets subscriptions go on; at most one question each.
+    /// Subscribes, or lets subscriptions go on; at most two questions each.
     pub(super) async fn tend(&self, mark: &mut Mark) -> Result<(), Error> {
+        let doubtful = self.hints.tend.swap(false, Ordering::AcqRel);
+        let tended = self.tend_all(mark, doubtful).await;
+        if doubtful && tended.is_err() {
+            self.hints.tend.store(true, Ordering::Release);
+        }
+        tended
+    }
+
+    async fn tend_all(&self, mark: &mut Mark, doubtful: bool) -> Result<(), Error> {
         let Some(notices) = &self.settings.notices else {
             mark.subscriptions.clear();
             return Ok(());
@@ -176,7 +187,6 @@ impl Watch {
         let fits = |kept: &Kept| kept.url == notices.url && kept.tenant == tenant;
         mark.subscriptions
             .retain(|kept| fits(kept) && kept.until > now);
-        let doubtful = self.hints.tend.swap(false, Ordering::AcqRel);
         let by_groups = !self.settings.admitting.is_empty() || !self.settings.barring.is_empty();
         let wanted = [USERS].into_iter().chain(by_groups.then_some(GROUPS));
         for resource in wanted {
@@ -185,7 +195,10 @@ impl Watch {
                 if !doubtful && kept.until - now > LASTS / 2 {
                     continue;
                 }
-                let prolonged = self.tools.graph.prolong_subscription(kept.id, now + LASTS);
+                let prolonged =
+                    self.tools
+                        .graph
+                        .prolong_subscription(resource, kept.id, now + LASTS);
                 match prolonged.await {
                     Ok(prolonged) => {
                         kept.until = prolonged.until();

@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::Error;
 use super::Watch;
 use super::look::Live;
+use super::look::MANY;
+use super::look::Wrong;
 use super::mark::Mark;
 use crate::model::names::PersonId;
 use crate::store::records::EndReason;
@@ -58,7 +60,7 @@ impl Watch {
             Err(error) => return self.failed(&error.into(), every),
         }
         // What changes from here on is hinted at again.
-        self.hints.take();
+        let hinted = self.hints.take();
         let done = tokio::select! {
             done = tokio::time::timeout(self.settings.within, self.round()) => {
                 done.unwrap_or(Err(Error::Late(self.settings.within)))
@@ -74,6 +76,11 @@ impl Watch {
                 drop(standing);
                 metrics().cutoff_round("done");
                 every.max(SHORTEST)
+            }
+            Err(error) if hinted => {
+                // What was told is not known yet, nor whether it was about groups.
+                self.hints.keep();
+                self.failed(&error, every.min(AGAIN))
             }
             Err(error) => self.failed(&error, every),
         }
@@ -97,7 +104,12 @@ impl Watch {
         let mut mark = Mark::read(store.mark(NAME).await?.as_deref());
         let began = self.tools.clock.unix();
         // First: what changes while it is asked below is told of.
+        let subscribed = mark.subscriptions.clone();
         self.be_told(&mut mark).await;
+        if mark.subscriptions != subscribed {
+            // At once: Graph has them, whatever becomes of this round, and nobody else knows their secrets.
+            self.keep_mark(&mark).await?;
+        }
         let told = self.told(&mark).await?;
         let live = self.live(began).await?;
         let gone = self.gone(&told, &mut mark, &live).await?;
@@ -110,12 +122,18 @@ impl Watch {
         }
         mark.done = Some(began);
         // Last: a round that was cut off anywhere is gone through again.
-        let lease = self.lease();
-        let now = self.tools.clock.unix();
-        if !store.save_mark(&mark.text(), &lease, now).await? {
-            return Err(Error::Lost);
-        }
+        self.keep_mark(&mark).await?;
         Ok(began)
+    }
+
+    async fn keep_mark(&self, mark: &Mark) -> Result<(), Error> {
+        let (lease, now) = (self.lease(), self.tools.clock.unix());
+        let kept = self
+            .tools
+            .store
+            .save_mark(&mark.text(), &lease, now)
+            .await?;
+        if kept { Ok(()) } else { Err(Error::Lost) }
     }
 
     /// Sees to the subscriptions. Without them it takes until the next round, and nothing else.
@@ -153,17 +171,28 @@ impl Watch {
             let is_in = members.get(&group).is_some_and(|all| all.contains(&person));
             is_in == self.settings.admitting.contains(&group)
         });
+        let mut wrong = Wrong::new();
         for sign_in in live {
             let oid = sign_in.claims.person.oid;
             // A token that is younger than the answer knows better.
             if gone.contains(&oid) || sign_in.checked >= began {
                 continue;
             }
-            if let Some(group) = self.changed_group(sign_in, &members)
-                && mark.tell(group, oid, began)
-            {
-                self.end(oid, EndReason::GroupChanged).await?;
+            let mut groups = self.settings.wrong_groups(sign_in, &members);
+            groups.retain(|group, _| !mark.has_told(*group, oid));
+            if !groups.is_empty() {
+                wrong.entry(oid).or_default().extend(groups);
             }
+        }
+        if wrong.len() > MANY {
+            // A group that looks empty may be half an answer.
+            wrong = self.really_wrong(wrong).await?;
+        }
+        for (oid, groups) in wrong {
+            for group in groups.into_keys() {
+                mark.tell(group, oid, began);
+            }
+            self.end(oid, EndReason::GroupChanged).await?;
         }
         Ok(())
     }
@@ -221,5 +250,7 @@ const LEASE: Duration = Duration::from_secs(30);
 /// While another replica is at it.
 const BUSY: Duration = Duration::from_millis(250);
 const SHORTEST: Duration = Duration::from_secs(1);
+/// After a round that came to nothing although somebody said that there is something to see.
+const AGAIN: Duration = Duration::from_secs(10);
 /// Sign-ins read at a time.
 const BATCH: u32 = 1000;

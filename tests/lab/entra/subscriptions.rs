@@ -76,12 +76,7 @@ impl Emulator {
         let text = |name: &str| wanted[name].as_str().map(str::to_owned);
         let needs = |name: &str| text(name).ok_or_else(|| No::bad(format!("{name} is missing.")));
         let resource = needs("resource")?;
-        let permission = match resource.as_str() {
-            "users" => "User.Read.All",
-            "groups" => "GroupMember.Read.All",
-            other => return Err(No::bad(format!("Unsupported resource {other}."))),
-        };
-        self.graph_allowed(headers, &[permission])?;
+        self.graph_allowed(headers, &[permission(&resource)?])?;
         let url = needs("notificationUrl")?;
         if !url.starts_with("https://") {
             return Err(No::bad("The notification URL must be https."));
@@ -104,7 +99,12 @@ impl Emulator {
     }
 
     fn prolong(&self, id: &str, body: &[u8], headers: &HeaderMap) -> Result<Value, No> {
-        self.graph_allowed(headers, &["User.Read.All"])?;
+        let of = self.world();
+        let resource = of.subscriptions.iter().find(|one| one.id == id);
+        let resource = resource.map(|one| one.resource.clone());
+        drop(of);
+        let resource = resource.ok_or_else(|| No::missing(id))?;
+        self.graph_allowed(headers, &[permission(&resource)?])?;
         let wanted = read(body)?;
         let text = wanted["expirationDateTime"].as_str().unwrap_or_default();
         let until = until(text)?;
@@ -170,6 +170,15 @@ impl Emulator {
                 )
             })
             .collect()
+    }
+}
+
+/// What subscribing to it takes: more than reading members.
+fn permission(resource: &str) -> Result<&'static str, No> {
+    match resource {
+        "users" => Ok("User.Read.All"),
+        "groups" => Ok("Group.Read.All"),
+        other => Err(No::bad(format!("Unsupported resource {other}."))),
     }
 }
 

@@ -135,6 +135,7 @@ impl World {
                 graph_roles: [
                     "User.Read.All",
                     "GroupMember.Read.All",
+                    "Group.Read.All",
                     "Application.Read.All",
                     "User.Invite.All",
                     "User.ReadWrite.All",
