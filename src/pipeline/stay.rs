@@ -216,3 +216,20 @@ impl HttpBody for Attended {
         self.content.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::stop::Side;
+
+    #[test]
+    fn a_denial_cuts_and_somebody_who_is_down_does_not() {
+        let down = Stop::fail(Code::DirectoryUnreachable, Side::Directory, String::new());
+        assert!(only_denied(down).is_ok());
+        let busy = Stop::Wait {
+            again_in: Duration::from_secs(1),
+        };
+        assert!(only_denied(busy).is_ok());
+        assert!(only_denied(Stop::deny(Code::AccountDisabled, "")).is_err());
+    }
+}
