@@ -217,12 +217,13 @@ async fn one_address_has_only_so_many_connections() {
         })
         .await;
     }
-    let log = place.gateway.log();
-    let mut lines = log.lines();
-    assert!(
-        lines.any(|line| line.contains("too-many-connections") && line.contains(STRANGER)),
-        "{log}"
-    );
+    // Such lines are written together, a moment later.
+    eventually("the log names the address", async || {
+        let log = place.gateway.log();
+        let mut lines = log.lines();
+        lines.any(|line| line.contains("too-many-connections") && line.contains(STRANGER))
+    })
+    .await;
 }
 
 /// Over HTTP/1.1 a client that takes nothing shows in the socket alone.
