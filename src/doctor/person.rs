@@ -13,14 +13,23 @@ use crate::model::names::Principal;
 use super::directory::Held;
 use super::world::World;
 
-/// The account named with `--as`, or the first under `account_bases` that passes the fence.
+/// The account named with `--as`, or the first under `account_bases` that passes the fence: one that Kerbgate made or adopted, if there
+/// is any, for what other tools have left may have an expired password.
 pub(super) async fn choose(world: &World, held: &Held) -> Result<Principal, String> {
     let settings = assembly::mapping_settings(&world.config).map_err(|error| error.to_string())?;
     let settings = settings.ok_or_else(|| String::from("there is no [mapping] section"))?;
     let bases = &settings.account_bases;
     let mut refusals = Vec::new();
-    for base in bases {
-        let dns = candidates(held, base, world.act_as.as_deref())
+    let ours = Filter::present(&settings.anchor);
+    let kinds: &[Option<&Filter>] = match world.act_as {
+        Some(_) => &[None],
+        None => &[Some(&ours), None],
+    };
+    for (base, which) in bases
+        .iter()
+        .flat_map(|base| kinds.iter().map(move |which| (base, *which)))
+    {
+        let dns = candidates(held, base, (world.act_as.as_deref(), which))
             .await
             .map_err(|error| error.to_string())?;
         for dn in dns {
@@ -58,17 +67,22 @@ fn pass(world: &World, entry: &Entry, bases: &[Dn]) -> Result<Principal, String>
     Principal::new(sam, realm).map_err(|bad| bad.to_string())
 }
 
-async fn candidates(held: &Held, base: &Dn, sam: Option<&str>) -> Result<Vec<Dn>, ldap::Error> {
+async fn candidates(
+    held: &Held,
+    base: &Dn,
+    (sam, which): (Option<&str>, Option<&Filter>),
+) -> Result<Vec<Dn>, ldap::Error> {
     /// Enough to find one that is neither disabled nor privileged.
     const MOST: u32 = 20;
-    let person = Filter::all(&[
+    let mut wanted = vec![
         Filter::equals(&"objectCategory".parse()?, "person"),
         Filter::equals(&"objectClass".parse()?, "user"),
-    ]);
-    let filter = match sam {
-        Some(sam) => Filter::all(&[person, Filter::equals(&"sAMAccountName".parse()?, sam)]),
-        None => person,
-    };
+    ];
+    if let Some(sam) = sam {
+        wanted.push(Filter::equals(&"sAMAccountName".parse()?, sam));
+    }
+    wanted.extend(which.cloned());
+    let filter = Filter::all(&wanted);
     let search = Search {
         base: base.clone(),
         scope: Scope::Subtree,

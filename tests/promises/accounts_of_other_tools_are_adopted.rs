@@ -117,7 +117,10 @@ async fn each_tools_account_goes_to_its_person_with_the_sid_it_had() {
         .await;
     let anchor = format!("User_{}", carl.oid);
     let by_cloud_sync = company
-        .made_elsewhere(&unique("carl-"), &[(ANCHOR, &anchor)])
+        .made_elsewhere(
+            &unique("carl-"),
+            &[(ANCHOR, &anchor), ("userAccountControl", "328224")],
+        )
         .await;
     let strangers = [&by_mim, &by_script_1, &by_script_2];
     let before = company.state().await;

@@ -145,8 +145,8 @@ async fn the_fence_stands_where_the_kdc_would_allow_it() {
 async fn who_is_outside_account_bases_is_as_good_as_not_there() {
     let stage = Stage::new().await;
     let base = &stage.lab.facts.base_dn;
-    let both = format!("[\"OU=Guests,{base}\", \"OU=Staff,{base}\"]");
-    stage.replace("kerbgate.toml", &both, &format!("[\"OU=Guests,{base}\"]"));
+    let all = format!("[\"OU=Guests,{base}\", \"OU=Staff,{base}\", \"OU=Partners,{base}\"]");
+    stage.replace("kerbgate.toml", &all, &format!("[\"OU=Guests,{base}\"]"));
     let entra = stage.entra(&[]).await;
     let gateway = stage.gateway().await;
     let url = gateway.url("intranet", "/echo");
