@@ -173,8 +173,12 @@ impl Refusal {
             3 => {
                 "the controller's own time limit (MaxQueryDuration): a smaller directory.page_size, or narrower bases"
             }
-            4 | 11 => {
+            4 => {
                 "the controller's own size limit (MaxPageSize, MaxResultSetSize): a smaller directory.page_size"
+            }
+            // MS-ADTS 3.1.1.5.2.5: of an add, so is the quota of objects told.
+            11 => {
+                "an administrative limit: of an add, how many objects the gateway's account may own (dsget quota); of a search, MaxResultSetSize: a smaller directory.page_size"
             }
             12 => "the server does not know paged results: is it an Active Directory?",
             8 => "the server wants TLS or signing: use LDAPS",
@@ -182,6 +186,8 @@ impl Refusal {
             19 => {
                 "a value breaks a rule of the directory: its length, or it is taken by another object"
             }
+            // Samba's answer to a value above rangeUpper, where Active Directory says 19.
+            21 => "a value is malformed, or too long for its attribute",
             32 => "no such object: check the distinguished name, and whether it has replicated",
             34 => "the distinguished name is malformed",
             49 => "check the bind account and its password or keytab",

@@ -42,6 +42,7 @@ use crate::model::clock::Clock;
 use crate::model::names::PersonId;
 use crate::store::records::AccountLink;
 use crate::store::records::EndReason;
+use crate::telemetry::metrics::metrics;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,7 +196,10 @@ impl Sync {
             };
             for (step, taken) in taken {
                 match taken {
-                    Ok(()) => outcome.done += 1,
+                    Ok(()) => {
+                        outcome.done += 1;
+                        metrics().sync_taken("guests", step.act.as_str());
+                    }
                     Err(error) if is_connection(&error) => lost = lost.or(Some(error)),
                     Err(error) => outcome.failed.push((step, error.to_string())),
                 }

@@ -23,6 +23,7 @@ use super::saved::Saved;
 use crate::model::clock::Clock;
 use crate::store::Store;
 use crate::store::records::Lease;
+use crate::telemetry::metrics::metrics;
 
 const NAME: &str = "sync:guests";
 const LEASE: Duration = Duration::from_secs(60);
@@ -196,6 +197,8 @@ impl Turn<'_> {
         progress: Progress<'_>,
     ) -> Result<Outcome, Error> {
         let removals = look.plan.removals();
+        let (steps, braked) = (look.plan.steps.len(), !look.brake.is_empty());
+        metrics().sync_plan("guests", steps, removals, braked);
         if !look.brake.is_empty() && accepted != Some(removals) {
             return Err(Error::Brake {
                 reasons: look.brake.clone(),

@@ -55,6 +55,10 @@ pub struct Metrics {
     sync_rounds: Family<OfSync, Counter>,
     sync_steps: Family<OfSync, Counter>,
     sync_success: Family<OfWhat, Gauge>,
+    sync_taken: Family<OfSync, Counter>,
+    sync_planned: Family<OfWhat, Gauge>,
+    sync_removals: Family<OfWhat, Gauge>,
+    sync_braked: Family<OfWhat, Gauge>,
     known: ArcSwap<HashMap<String, Arc<OneApplication>>>,
 }
 
@@ -139,6 +143,10 @@ impl Metrics {
             sync_rounds: Family::default(),
             sync_steps: Family::default(),
             sync_success: Family::default(),
+            sync_taken: Family::default(),
+            sync_planned: Family::default(),
+            sync_removals: Family::default(),
+            sync_braked: Family::default(),
             known: ArcSwap::default(),
             registry: Registry::default(),
         };
@@ -189,6 +197,17 @@ impl Metrics {
                 drop(self.sync_steps.get_or_create(&OfSync { what, kind }));
             }
             drop(self.sync_success.get_or_create(&OfWhat { what }));
+            for gauge in [&self.sync_planned, &self.sync_removals, &self.sync_braked] {
+                drop(gauge.get_or_create(&OfWhat { what }));
+            }
+        }
+        for kind in ["create", "adopt", "update", "disable", "restore", "delete"] {
+            let what = "guests";
+            drop(self.sync_taken.get_or_create(&OfSync { what, kind }));
+        }
+        for kind in ["invite", "link", "update", "disable", "enable", "delete"] {
+            let what = "partners";
+            drop(self.sync_taken.get_or_create(&OfSync { what, kind }));
         }
     }
 
@@ -239,6 +258,14 @@ impl Metrics {
         let help =
             "When a round was last done without any failure, in seconds since 1970; 0 = not yet";
         to.register("sync_success_timestamp", help, self.sync_success.clone());
+        let help = "Steps of a synchronization that were taken, by what they do";
+        to.register("sync_taken", help, self.sync_taken.clone());
+        let help = "Steps of the last plan";
+        to.register("sync_planned", help, self.sync_planned.clone());
+        let help = "Removals of the last plan: what the brake counts";
+        to.register("sync_removals", help, self.sync_removals.clone());
+        let help = "1 = the brake stops the last plan";
+        to.register("sync_braked", help, self.sync_braked.clone());
     }
 
     /// A request's end.
@@ -412,6 +439,23 @@ impl Metrics {
         if kind == "done" {
             self.sync_success.get_or_create(&OfWhat { what }).set(now);
         }
+    }
+
+    /// A plan of `what` that is about to be carried out: its steps, its removals, whether the brake stops it.
+    pub fn sync_plan(&self, what: &'static str, steps: usize, removals: usize, braked: bool) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for (gauge, value) in [
+            (&self.sync_planned, number(steps)),
+            (&self.sync_removals, number(removals)),
+            (&self.sync_braked, i64::from(braked)),
+        ] {
+            gauge.get_or_create(&OfWhat { what }).set(value);
+        }
+    }
+
+    /// A step of `what` was taken; `kind`: what it does, such as `create`.
+    pub fn sync_taken(&self, what: &'static str, kind: &'static str) {
+        self.sync_taken.get_or_create(&OfSync { what, kind }).inc();
     }
 
     /// All of it, and `now`: what is not counted but looked at at this moment.

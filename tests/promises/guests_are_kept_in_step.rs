@@ -814,6 +814,11 @@ async fn the_gateway_keeps_them_by_itself_and_cuts_off_who_left() {
         ("rounds_total{what=\"guests\",kind=\"done\"}", 1.0),
         ("steps_total{what=\"guests\",kind=\"done\"}", 9.0),
         ("success_timestamp{what=\"guests\"}", 1.7e9),
+        ("taken_total{what=\"guests\",kind=\"create\"}", 8.0),
+        ("taken_total{what=\"guests\",kind=\"disable\"}", 1.0),
+        ("planned{what=\"guests\"}", 7.0),
+        ("removals{what=\"guests\"}", 7.0),
+        ("braked{what=\"guests\"}", 1.0),
     ] {
         let told = value(&counted, &format!("kerbgate_sync_{series}"));
         assert!(told >= least, "{series}: {told}");

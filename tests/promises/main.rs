@@ -41,6 +41,7 @@ mod directory;
 mod directory_answers_are_read_whole;
 mod directory_is_asked_safely;
 mod doctor_names_the_cause;
+mod every_refusal_comes_with_its_cure;
 mod everybody_is_who_they_are;
 mod extended_protection_is_met;
 mod forged_identity_headers_never_arrive;

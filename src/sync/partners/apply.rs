@@ -36,6 +36,7 @@ use crate::sync::apply::BREATH;
 use crate::sync::apply::is_connection;
 use crate::sync::journal::Journal;
 use crate::sync::journal::Line;
+use crate::telemetry::metrics::metrics;
 
 /// How often, and how long apart, a person who was just made is asked for until all of Graph knows them.
 const TRIES: u32 = 6;
@@ -125,7 +126,10 @@ impl Partners {
             book.after(&taken)?;
             self.audit(step, wanted, &taken);
             match taken {
-                Ok(()) => outcome.done += 1,
+                Ok(()) => {
+                    outcome.done += 1;
+                    metrics().sync_taken("partners", step.act.as_str());
+                }
                 Err(error) if ends_the_run(&error) => return Err(error),
                 Err(error) => outcome.failed.push((step.clone(), error.to_string())),
             }

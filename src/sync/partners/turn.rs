@@ -14,6 +14,7 @@ use crate::sync::Progress;
 use crate::sync::Run;
 use crate::sync::journal;
 use crate::sync::turn::Hold;
+use crate::telemetry::metrics::metrics;
 
 const NAME: &str = "sync:partners";
 /// The first round after a start comes soon: what happened meanwhile has waited already.
@@ -131,6 +132,8 @@ impl Turn<'_> {
         progress: Progress<'_, Step>,
     ) -> Result<Outcome<Step>, Error> {
         let removals = look.plan.removals();
+        let (steps, braked) = (look.plan.steps.len(), !look.brake.is_empty());
+        metrics().sync_plan("partners", steps, removals, braked);
         if !look.brake.is_empty() && accepted != Some(removals) {
             return Err(Error::Brake {
                 reasons: look.brake.clone(),

@@ -2,7 +2,8 @@
 //!
 //! First sync and a later delta beside `ldapadd` of entries with the same attributes over one connection, in turn; and how much memory a
 //! plan takes over tenants of several sizes. Each round has a unit of its own, so that none is slowed by another's entries; the
-//! controller's database grows all the same, so `ldapadd` is measured before and after.
+//! controller's database grows all the same, and the machine has other work: so each round stands between two of `ldapadd`, and only
+//! its ratio to their mean says anything.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -59,16 +60,35 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
     let facts: Facts = serde_json::from_slice(&fs::read(args.dir.join("lab.json"))?)?;
     let bench = Bench { args, facts };
     if !bench.args.connections.is_empty() {
-        bench.ldapadd("before")?;
+        let mut before = bench.ldapadd()?;
+        let mut rounds: Vec<(usize, f64)> = Vec::new();
         for connections in &bench.args.connections {
-            bench.first_and_delta(*connections).await?;
+            let first = bench.first_and_delta(*connections).await?;
+            let after = bench.ldapadd()?;
+            let ratio = first / f64::midpoint(before, after);
+            println!("  first sync to ldapadd before and after it: {ratio:.2}");
+            rounds.push((*connections, ratio));
+            before = after;
         }
-        bench.ldapadd("after")?;
+        told(&mut rounds);
     }
     for people in &bench.args.tenants {
         bench.plan(*people).await?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The middle one of the ratios with each number of connections.
+fn told(rounds: &mut [(usize, f64)]) {
+    rounds.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    for same in rounds.chunk_by(|a, b| a.0 == b.0) {
+        let (connections, middle) = same[same.len() / 2];
+        let (least, most) = (same[0].1, same[same.len() - 1].1);
+        println!(
+            "{connections} connections, {} rounds: {middle:.2} times ldapadd ({least:.2} to {most:.2})",
+            same.len()
+        );
+    }
 }
 
 struct Bench {
@@ -93,7 +113,8 @@ impl Drop for Company {
 }
 
 impl Bench {
-    fn ldapadd(&self, when: &str) -> Result<(), Failure> {
+    /// Milliseconds an add.
+    fn ldapadd(&self) -> Result<f64, Failure> {
         let unit = self.unit()?;
         let count = self.args.guests.min(200);
         let mut entries = String::new();
@@ -102,16 +123,18 @@ impl Bench {
         }
         let took = self.load(&entries)?;
         println!(
-            "ldapadd over one connection, {when}: {count} adds in {:.1} s, {:.1} ms each",
+            "ldapadd over one connection: {count} adds in {:.1} s, {:.1} ms each",
             took.as_secs_f64(),
             each(took, count)
         );
-        Ok(())
+        Ok(each(took, count))
     }
 
-    async fn first_and_delta(&self, connections: usize) -> Result<(), Failure> {
+    /// Milliseconds a step of the first sync.
+    async fn first_and_delta(&self, connections: usize) -> Result<f64, Failure> {
         let (first, delta) = (self.args.guests, self.args.delta);
         let mut company = self.company(connections)?;
+        let mut whole = None;
         for (what, people, new) in [
             ("first sync", first, first),
             ("delta", first + delta, delta),
@@ -125,6 +148,7 @@ impl Bench {
             let begun = Instant::now();
             drop(self.kerbgate(&company, &["apply", "--yes"])?);
             let took = begun.elapsed();
+            whole = whole.or_else(|| Some(each(took.saturating_sub(planned), steps)));
             println!(
                 "{what} of {new} guests (of {people}), {connections} connections: {steps} steps in {:.1} s with the plan, {:.1} ms each; the plan alone {:.1} s",
                 took.as_secs_f64(),
@@ -132,7 +156,7 @@ impl Bench {
                 planned.as_secs_f64()
             );
         }
-        Ok(())
+        whole.ok_or_else(|| "nothing was measured".into())
     }
 
     async fn plan(&self, people: usize) -> Result<(), Failure> {
