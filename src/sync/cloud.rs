@@ -3,6 +3,7 @@
 //! A full delta of people, those deleted, and the scope's groups. A page that fails fails the run: from what is missing in half
 //! an answer nothing may be concluded.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use uuid::Uuid;
@@ -12,6 +13,7 @@ use super::Scope;
 use super::world::Cloud;
 use super::world::Kind;
 use super::world::Person;
+use crate::graph;
 use crate::graph::Change;
 use crate::graph::Graph;
 use crate::graph::Kind as Principal;
@@ -33,41 +35,113 @@ pub(super) async fn read(
         scope: in_scope(graph, scope).await?,
         ..Cloud::default()
     };
-    let mut everybody = BTreeSet::new();
+    let mut told = Everybody::default();
     let mut pages = graph.users_delta(None)?;
     while let Some(page) = pages.next().await? {
         for change in page.rows {
-            match change {
-                Change::Now(user) => {
-                    let again = !everybody.insert(user.id);
-                    // Changed while the pages were read: told again, and only what has changed.
-                    let person = match person(&user) {
-                        Err(Error::Partial { .. }) if again => {
-                            person(&graph.user_state(user.id).await?)?
-                        }
-                        told => told?,
-                    };
-                    // Members by the thousand are nobody's guests; one with an account was a guest once.
-                    if person.kind != Kind::Internal || known.contains(&person.oid) {
-                        cloud.people.insert(person.oid, person);
-                    } else {
-                        cloud.people.remove(&person.oid);
-                    }
-                }
-                Change::Removed(oid, _) => {
-                    everybody.remove(&oid);
-                    cloud.people.remove(&oid);
-                }
-            }
+            told.hear(change, known)?;
         }
     }
-    cloud.told = everybody.len();
+    for oid in std::mem::take(&mut told.doubtful) {
+        match graph.user_state(oid).await {
+            Ok(user) => told.remember(person(&user)?, known),
+            Err(graph::Error::UserUnknown(_)) => told.forget(oid),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    cloud.told = told.all.len();
+    cloud.people = told.people;
     let mut pages = graph.deleted_users()?;
     while let Some(page) = pages.next().await? {
         cloud.deleted.extend(page.rows.iter().map(|one| one.id));
     }
     Ok(cloud)
 }
+
+/// What the pages of one delta have told.
+///
+/// Graph tells of some people twice, and in no order: who changes while the pages are read comes again, with what has changed, and an older
+/// word may come after a newer one. Whom it tells of in two ways is asked about once more, alone; so is a guest, or who has an account, if
+/// it leaves out what decides: what was never set is not told in a delta (`userType` of accounts from before 2014).
+#[derive(Default)]
+struct Everybody {
+    all: BTreeSet<Uuid>,
+    people: BTreeMap<Uuid, Person>,
+    removed: BTreeSet<Uuid>,
+    doubtful: BTreeSet<Uuid>,
+}
+
+impl Everybody {
+    fn hear(&mut self, change: Change<UserState>, known: &BTreeSet<Uuid>) -> Result<(), Error> {
+        let oid = match change {
+            Change::Now(user) => match person(&user) {
+                Ok(person) if self.fits(&person, known) => {
+                    self.remember(person, known);
+                    return Ok(());
+                }
+                // Nobody's guest by any sign, and without an account: no matter what else they are.
+                Err(Error::Partial { .. })
+                    if user.user_type == Told::Nothing
+                        && !is_external(&user)
+                        && !known.contains(&user.id) =>
+                {
+                    self.all.insert(user.id);
+                    return Ok(());
+                }
+                Ok(_) | Err(Error::Partial { .. }) => user.id,
+                Err(error) => return Err(error),
+            },
+            Change::Removed(oid, _) => {
+                self.removed.insert(oid);
+                if !self.all.contains(&oid) {
+                    return Ok(());
+                }
+                oid
+            }
+        };
+        self.all.insert(oid);
+        self.doubtful.insert(oid);
+        // Pages by the thousand without what decides are no answer.
+        if self.doubtful.len() > MOST_DOUBTFUL {
+            let what = format!("a word that agrees with the others; so are {MOST_DOUBTFUL} more");
+            return Err(Error::Partial { oid, what });
+        }
+        Ok(())
+    }
+
+    /// Whether this is the first word about somebody, or the same again.
+    fn fits(&self, person: &Person, known: &BTreeSet<Uuid>) -> bool {
+        if self.removed.contains(&person.oid) || self.doubtful.contains(&person.oid) {
+            return false;
+        }
+        match self.people.get(&person.oid) {
+            Some(before) => before == person,
+            None => !self.all.contains(&person.oid) || !is_kept(person, known),
+        }
+    }
+
+    fn remember(&mut self, person: Person, known: &BTreeSet<Uuid>) {
+        self.all.insert(person.oid);
+        if is_kept(&person, known) {
+            self.people.insert(person.oid, person);
+        } else {
+            self.people.remove(&person.oid);
+        }
+    }
+
+    fn forget(&mut self, oid: Uuid) {
+        self.all.remove(&oid);
+        self.people.remove(&oid);
+    }
+}
+
+/// Members by the thousand are nobody's guests; one with an account was a guest once.
+fn is_kept(person: &Person, known: &BTreeSet<Uuid>) -> bool {
+    person.kind != Kind::Internal || known.contains(&person.oid)
+}
+
+/// People whom one reading may tell of in two ways: each is a question of its own.
+const MOST_DOUBTFUL: usize = 10_000;
 
 async fn in_scope(graph: &Graph, scope: &Scope) -> Result<Option<BTreeSet<Uuid>>, Error> {
     let mut members = BTreeSet::new();

@@ -625,6 +625,34 @@ async fn a_catastrophe_is_not_believed() {
 }
 
 #[tokio::test]
+async fn what_graph_tells_in_two_ways_is_asked_once_more() {
+    let company = Company::new().await;
+    let jane = company.guest("jane", json!({})).await;
+    let _mia = company.guest("mia", json!({"guest": false})).await;
+    // From before 2014: whether guest or member was never set, and a delta does not tell of it.
+    let own = json!({
+        "origin": "own", "guest": false, "mail": "old@contoso.example",
+        "properties": {"userType": null},
+    });
+    let _old = company.guest("olga", own).await;
+    company.follows(&["create new"; 2]).await;
+    let whole = company.state().await;
+    // Each is told of twice, and the outdated word comes last: disabled.
+    order(&company.entra, "/graph", json!({"late": true})).await;
+    assert_eq!(company.planned().await, [""; 0]);
+    company.sync(&["apply", "--yes"], 0).await;
+    assert_eq!(company.state().await, whole);
+    // Enabled: whoever is disabled does not come back by it.
+    company.change(&jane, json!({"enabled": false})).await;
+    company.follows(&["disable disabled-in-cloud"]).await;
+    assert!(company.entry(&jane, &company.rest).await.is_some());
+    // A guest who became a member, in a tenant that never said what members are: still one of somewhere else.
+    let unset = json!({"enabled": true, "properties": {"userType": null}});
+    company.change(&jane, unset).await;
+    company.follows(&["restore back"]).await;
+}
+
+#[tokio::test]
 async fn a_run_that_is_killed_anywhere_is_finished_by_the_next() {
     killed_anywhere(Company::new().await).await;
 }

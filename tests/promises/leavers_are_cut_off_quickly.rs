@@ -166,6 +166,19 @@ async fn the_disabled_and_the_deleted_are_out_with_all_that_is_open() {
 }
 
 #[tokio::test]
+async fn an_outdated_word_keeps_nobody_in_and_throws_nobody_out() {
+    let scene = scene().await;
+    let (_, stays) = signed_in(&scene, "stays", json!({})).await;
+    asked(&scene.gateway).await;
+    // Graph tells of everybody again, and of each what was true before comes last.
+    order(&scene.entra, "/graph", json!({"late": true})).await;
+    change(&scene.entra, &scene.login, json!({"enabled": false})).await;
+    is_out(&scene.guest, &scene.gateway, "the disabled").await;
+    asked(&scene.gateway).await;
+    is_in(&stays, &scene.gateway, "whom an old word disabled").await;
+}
+
+#[tokio::test]
 async fn whoever_loses_the_group_signs_in_anew_and_enters_by_what_is_left() {
     let scene = scene().await;
     let inner = "99999999-0000-4000-8000-0000000000aa";

@@ -32,6 +32,8 @@ pub(super) type Wrong = BTreeMap<Uuid, BTreeMap<Uuid, bool>>;
 pub(super) struct Told {
     /// Who was disabled or deleted; absent = that is not known, and everybody has to be asked about.
     gone: Option<BTreeSet<Uuid>>,
+    /// Those among them who were told to be enabled as well.
+    doubtful: BTreeSet<Uuid>,
     link: Link,
 }
 
@@ -41,10 +43,7 @@ impl Watch {
         let (tenant, now) = (self.settings.tenant, self.tools.clock.unix());
         if let Some(link) = mark.link(&self.tools.graph, tenant, now) {
             match self.pages(Some(link)).await {
-                Ok((gone, link)) => {
-                    let gone = Some(gone);
-                    return Ok(Told { gone, link });
-                }
+                Ok(told) => return Ok(told),
                 Err(Error::Graph(error @ graph::Error::ResyncNeeded { .. })) => {
                     tracing::info!(%error, "everybody who is signed in is asked about");
                 }
@@ -52,8 +51,8 @@ impl Watch {
             }
         }
         // The link first: whoever leaves while the others are asked about is told of next time.
-        let (_, link) = self.pages(None).await?;
-        Ok(Told { gone: None, link })
+        let told = self.pages(None).await?;
+        Ok(Told { gone: None, ..told })
     }
 
     /// Those among `live` who were disabled or deleted; the mark goes on.
@@ -70,26 +69,27 @@ impl Watch {
         let gone = if told.gone.is_none() || people.len() > MANY {
             self.really_gone(&people).await?
         } else {
-            people
+            let (doubtful, mut gone): (BTreeSet<Uuid>, BTreeSet<Uuid>) = people
+                .into_iter()
+                .partition(|oid| told.doubtful.contains(oid));
+            gone.extend(self.really_gone(&doubtful).await?);
+            gone
         };
         mark.go_on_from(&told.link, self.settings.tenant, self.tools.clock.unix());
         Ok(gone)
     }
 
-    async fn pages(&self, from: Option<Link>) -> Result<(BTreeSet<Uuid>, Link), Error> {
-        let mut gone = BTreeSet::new();
+    async fn pages(&self, from: Option<Link>) -> Result<Told, Error> {
+        let (mut gone, mut here) = (BTreeSet::new(), BTreeSet::new());
         let mut link = None;
         let mut pages = self.tools.graph.leavers(from)?;
         while let Some(page) = pages.next().await? {
             for change in page.rows {
                 match change {
-                    Change::Removed(oid, _) => {
-                        gone.insert(oid);
-                    }
-                    // The later word counts.
+                    Change::Removed(oid, _) => drop(gone.insert(oid)),
                     Change::Now(user) => match user.account_enabled.value() {
                         Some(false) => drop(gone.insert(user.id)),
-                        Some(true) => drop(gone.remove(&user.id)),
+                        Some(true) => drop(here.insert(user.id)),
                         None => {}
                     },
                 }
@@ -99,7 +99,13 @@ impl Watch {
                 Then::Page(_) | Then::End => {}
             }
         }
-        Ok((gone, link.ok_or(Error::NoLink)?))
+        // SECURITY: deltas come out of order. Whoever took the later word for the newer one would miss a leaver for good.
+        here.retain(|oid| gone.contains(oid));
+        Ok(Told {
+            gone: Some(gone),
+            doubtful: here,
+            link: link.ok_or(Error::NoLink)?,
+        })
     }
 
     /// Those of `people` who are disabled or not there, each asked about.

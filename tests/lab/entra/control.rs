@@ -22,7 +22,7 @@
 //! | POST `/_control/deleted/{name}` | | restores a deleted person |
 //! | DELETE `/_control/deleted/{name}` | | deletes them for ever |
 //! | POST `/_control/groups/{id}` | `{"name","groups"}` | names a group, puts groups into it |
-//! | POST `/_control/graph` | any of `page_size, links, host, empty, replay`, or `{}` for the usual | how pages and deltas look; `links` right, cycle, endless, foreign (to `host`), beta, missing |
+//! | POST `/_control/graph` | any of `page_size, links, host, empty, replay, late`, or `{}` for the usual | how pages and deltas look; `links` right, cycle, endless, foreign (to `host`), beta, missing |
 //! | POST `/_control/graph/expire` | | as if all delta tokens were seven days old |
 //! | POST `/_control/people-sids` | `{login: SID}` | sets `onprem_sid` |
 //! | POST `/_control/revoke` | `{"login"}` or `{}` for all | revokes refresh tokens and sign-ins (AADSTS50173) |

@@ -34,6 +34,8 @@ pub struct Orders {
     empty: bool,
     /// Each entry comes twice, an outdated one first; the first entry comes again at the end.
     replay: bool,
+    /// Everybody is told of again, and after each entry comes an outdated one: disabled who is enabled, and the other way round.
+    late: bool,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -60,6 +62,7 @@ impl Default for Orders {
             host: "https://evil.example".to_owned(),
             empty: false,
             replay: false,
+            late: false,
         }
     }
 }
@@ -437,6 +440,13 @@ fn begin(
     if world.sync.orders.replay {
         entries = replayed(&entries);
     }
+    if world.sync.orders.late {
+        if of == Of::Users && !latest {
+            let selected = empty.selected.clone();
+            (_, entries) = users_since(world, &Snapshot { selected, ..empty });
+        }
+        entries = entries.iter().flat_map(late).collect();
+    }
     let then = uuid::Uuid::new_v4().simple().to_string();
     let name = uuid::Uuid::new_v4().simple().to_string();
     world.sync.snapshots.insert(then.clone(), Arc::new(now));
@@ -502,6 +512,8 @@ fn users_since(world: &World, before: &Snapshot) -> (Snapshot, Vec<Value>) {
                 .enumerate()
                 .filter(|(position, _)| differs(*position))
                 .filter_map(|(_, name)| Some((name.clone(), all.get(name)?.clone())))
+                // What was never set is not told at all; what was emptied since is told as null.
+                .filter(|(_, value)| earlier.is_some() || !value.is_null())
                 .collect();
             entry.insert("id".to_owned(), json!(oid));
             entries.push(Value::from(entry));
@@ -586,6 +598,17 @@ fn replayed(entries: &[Value]) -> Vec<Value> {
         all.push(entry.clone());
     }
     all.extend(entries.first().cloned());
+    all
+}
+
+/// The entry, and after it what was true before.
+fn late(entry: &Value) -> Vec<Value> {
+    let mut all = vec![entry.clone()];
+    if let Some(enabled) = entry["accountEnabled"].as_bool() {
+        let mut outdated = entry.clone();
+        outdated["accountEnabled"] = json!(!enabled);
+        all.push(outdated);
+    }
     all
 }
 
