@@ -303,6 +303,8 @@ impl Sync {
     async fn look_after(&self, past: &Past) -> Result<Look, Error> {
         let session = self.tools.directory.session().await?;
         let controller = session.root().await?.time("currentTime");
+        // Beside the controller's: to read a large tenant takes longer than clocks may differ.
+        let now = self.tools.clock.unix();
         let here = self.on(session.server());
         // The directory first: somebody who signs in for the first time meanwhile is in the cloud already.
         let accounts = here.accounts().await?;
@@ -312,7 +314,7 @@ impl Sync {
         let groups = self.groups(&cloud).await?;
         let world = World {
             tenant: self.tenant,
-            now: self.tools.clock.unix(),
+            now,
             cloud,
             accounts,
             strangers,
