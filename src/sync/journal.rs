@@ -146,6 +146,19 @@ fn path(folder: &Path) -> PathBuf {
     folder.join("journal.jsonl")
 }
 
+fn old(folder: &Path) -> PathBuf {
+    folder.join("journal.old")
+}
+
+/// What is in the file; nothing if it is not there.
+fn reader(path: &Path) -> io::Result<Box<dyn io::Read>> {
+    match File::open(path) {
+        Ok(file) => Ok(Box::new(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Box::new(io::empty())),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes the folder, for the gateway's own user alone.
 pub(super) fn folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new()
@@ -162,7 +175,7 @@ impl Journal {
     pub fn open(folder: &Path) -> io::Result<Self> {
         let path = path(folder);
         if fs::metadata(&path).is_ok_and(|meta| meta.len() > LONG) {
-            fs::rename(&path, folder.join("journal.old"))?;
+            fs::rename(&path, old(folder))?;
         }
         let mut file = File::options()
             .create(true)
@@ -202,15 +215,12 @@ pub fn past<S: Planned + DeserializeOwned>(
     folder: &Path,
     plan: Option<&str>,
 ) -> io::Result<Past<S>> {
-    let file = match File::open(path(folder)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Past::default()),
-        Err(error) => return Err(error),
-    };
     let mut past = Past::default();
     let mut of_plan = false;
     let mut open = BTreeMap::new();
-    for line in BufReader::new(file).split(b'\n') {
+    // The one that was put aside first: a run that has just begun a new one knows nothing else of the runs before.
+    let old = reader(&old(folder))?.chain(reader(&path(folder))?);
+    for line in BufReader::new(old).split(b'\n') {
         // A line cut short by a crash says nothing.
         let Ok(line) = serde_json::from_slice::<Line<S>>(&line?) else {
             continue;
@@ -337,5 +347,44 @@ mod tests {
         }
         let told = past::<Step>(home, None).unwrap();
         assert_eq!(told.cut_off, Some(step(2)));
+    }
+
+    #[test]
+    fn a_journal_that_was_put_aside_is_not_forgotten() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        let (run, time) = (Uuid::from_u128(1), String::from("2026-11-23T06:00:00Z"));
+        let step = Step {
+            act: Act::Disable,
+            oid: Uuid::from_u128(7),
+            sam: String::from("kg-x"),
+            name: String::new(),
+            why: Why::LeftScope,
+        };
+        let mut journal = Journal::open(home).unwrap();
+        let tenant = Uuid::from_u128(9);
+        let begin = Line::<Step>::Begin {
+            run,
+            time: time.clone(),
+            plan: Some(String::from("p")),
+            tenant,
+            by: String::from("anna"),
+            steps: 1,
+        };
+        let before = Line::Before {
+            run,
+            time,
+            number: 1,
+            step: step.clone(),
+        };
+        journal.write(&begin).unwrap();
+        journal.write(&before).unwrap();
+        let whole = past::<Step>(home, Some("p")).unwrap();
+        assert_eq!(whole.cut_off, Some(step));
+        // Too long: put aside by the next run, which is killed before it has written a line.
+        journal.file.set_len(LONG + 1).unwrap();
+        drop(Journal::open(home).unwrap());
+        assert!(fs::metadata(home.join("journal.old")).is_ok());
+        assert_eq!(past::<Step>(home, Some("p")).unwrap(), whole);
     }
 }
