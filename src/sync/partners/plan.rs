@@ -83,6 +83,8 @@ impl Plan {
 
 /// Why a run begun at most so long before a person was made may have made them: clocks differ.
 const APART: i64 = 300;
+/// Seconds from the journal's line to the person: a question before, and the invitation itself, wait half an hour each for Graph's budget.
+const SENT_WITHIN: i64 = 3600 + APART;
 
 /// The plan for `world`.
 #[must_use]
@@ -371,8 +373,10 @@ impl<'a> Desk<'a> {
     /// What says, beside the address, that the person is the account's.
     fn second_fact(&self, local: &Local, person: &Person) -> Option<Why> {
         if let Some(making) = self.world.making.get(&local.guid) {
-            let made =
-                person.invited && person.created.is_some_and(|at| at >= making.since - APART);
+            // SECURITY: not for ever. An invitation that Graph refused stands there as well, and whoever somebody else invites under the
+            // address next month is not of our making.
+            let then = making.since - APART..=making.since + SENT_WITHIN;
+            let made = person.invited && person.created.is_some_and(|at| then.contains(&at));
             match making.id {
                 Some(id) if id == person.oid => return Some(Why::Invited),
                 None if made => return Some(Why::Invited),

@@ -160,6 +160,11 @@ fn an_invitation_of_ours_is_recognized() {
         acts(&with(&theirs, making(NOW - 60, None)), &rules())[0],
         "link invited"
     );
+    // An invitation of last month that Graph refused, and one of somebody else's since.
+    decision(
+        &with(&theirs, making(NOW - 30 * 86_400, None)),
+        "nothing else says",
+    );
     theirs.invited = false;
     decision(&with(&theirs, making(NOW - 60, None)), "nothing else says");
 }
