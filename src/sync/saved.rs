@@ -181,17 +181,30 @@ impl<S: Planned + Serialize + DeserializeOwned, L: Serialize + DeserializeOwned>
     /// explains a step that is gone, and one that finishes it.
     #[must_use]
     pub fn differences(&self, now: &[S], begun: &BTreeSet<Uuid>) -> Vec<Difference> {
-        let same = |all: &[S], step: &S| all.iter().any(|one| one.same(step));
+        let (approved, needed) = (by_subject(&self.steps), by_subject(now));
+        let same = |all: &BTreeMap<Uuid, Vec<&S>>, step: &S| {
+            let of = all.get(&step.subject());
+            of.is_some_and(|of| of.iter().any(|one| one.same(step)))
+        };
         let gone = self
             .steps
             .iter()
-            .filter(|step| !same(now, step) && !begun.contains(&step.subject()))
+            .filter(|step| !same(&needed, step) && !begun.contains(&step.subject()))
             .map(|step| Difference::Gone(step.to_string()));
         let finishes = |step: &S| begun.contains(&step.subject()) && step.finishes();
         let new = now
             .iter()
-            .filter(|step| !same(&self.steps, step) && !finishes(step))
+            .filter(|step| !same(&approved, step) && !finishes(step))
             .map(|step| Difference::New(step.to_string()));
         gone.chain(new).collect()
     }
+}
+
+/// A first plan has a step for each of a hundred thousand people: not each is compared with each.
+fn by_subject<S: Planned>(steps: &[S]) -> BTreeMap<Uuid, Vec<&S>> {
+    let mut all: BTreeMap<Uuid, Vec<&S>> = BTreeMap::new();
+    for step in steps {
+        all.entry(step.subject()).or_default().push(step);
+    }
+    all
 }
