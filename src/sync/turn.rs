@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use uuid::Uuid;
 
@@ -142,12 +143,17 @@ impl Hold {
         let Some(store) = &self.store else {
             return std::future::pending().await;
         };
+        let mut kept = Instant::now();
         loop {
             tokio::time::sleep(PROLONG_EVERY).await;
-            let now = self.clock.unix();
-            if matches!(store.prolong_lease(&self.lease(), now).await, Ok(false)) {
+            let (asked, lease) = (Instant::now(), self.lease());
+            let prolonged = store.prolong_lease(&lease, self.clock.unix());
+            let prolonged = tokio::time::timeout(PROLONG_EVERY, prolonged).await;
+            let prolonged = prolonged.ok().and_then(Result::ok);
+            let Some(since) = still_ours(prolonged, kept, asked) else {
                 return;
-            }
+            };
+            kept = since;
         }
     }
 
@@ -157,6 +163,18 @@ impl Hold {
             // If it stays, it ends by itself.
             drop(store.give_lease_back(self.name, &self.holder).await);
         }
+    }
+}
+
+/// When a lease was last prolonged that is still ours. `prolonged`: what the store said when it was asked at `asked`, if it did.
+///
+/// SECURITY: a store that is away prolongs nothing, and who still reaches it is given the lease once it is over: so the run ends before.
+fn still_ours(prolonged: Option<bool>, kept: Instant, asked: Instant) -> Option<Instant> {
+    match prolonged {
+        Some(true) => Some(asked),
+        Some(false) => None,
+        // The next answer may take as long again, and come as late again.
+        None => (kept.elapsed() + PROLONG_EVERY * 2 < LEASE).then_some(kept),
     }
 }
 
@@ -222,5 +240,21 @@ impl Turn<'_> {
     /// Gives the lease back.
     pub async fn end(self) {
         self.hold.give_back().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_that_nobody_prolongs_is_given_up_before_it_is_over() {
+        let now = Instant::now();
+        let ago = |seconds| now.checked_sub(Duration::from_secs(seconds)).unwrap();
+        assert_eq!(still_ours(Some(true), ago(50), now), Some(now));
+        assert_eq!(still_ours(Some(false), now, now), None);
+        // Asked once in vain, and again: then it would be over before a third answer could come.
+        assert_eq!(still_ours(None, ago(15), now), Some(ago(15)));
+        assert_eq!(still_ours(None, ago(30), now), None);
     }
 }
