@@ -15,8 +15,8 @@ use super::shown::shown;
 use super::sync::Error;
 use super::sync::confirm;
 use super::sync::missing;
+use super::sync::or_differences;
 use super::sync::tell;
-use super::sync::tell_differences;
 use super::sync::tools;
 use crate::assembly;
 use crate::config::Config;
@@ -133,16 +133,12 @@ async fn applied(
     asked: &Asked,
     approved: Option<&Saved>,
 ) -> Result<ExitCode, Error> {
-    let look = match turn.look(approved).await {
-        Err(sync::Error::Changed(differences)) => {
-            tell_differences(&differences)?;
-            return Err(sync::Error::Changed(differences).into());
-        }
-        look => look?,
-    };
+    let mut look = or_differences(turn.look(approved).await)?;
     let saved = Saved::of_partners(&look);
     if approved.is_none() && !asked.yes && !look.plan.steps.is_empty() {
         confirm(&table(&look, &saved))?;
+        // Somebody may have thought about it over night: what was shown is done, or nothing.
+        look = or_differences(turn.look(Some(&saved)).await)?;
     }
     let whole = approved.map(|approved| approved.removals);
     // What is left of an approved plan is covered by the number that covered the whole.

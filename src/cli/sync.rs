@@ -233,16 +233,12 @@ async fn applied(
     asked: &Asked,
     approved: Option<&Saved>,
 ) -> Result<ExitCode, Error> {
-    let look = match turn.look(approved).await {
-        Err(sync::Error::Changed(differences)) => {
-            tell_differences(&differences)?;
-            return Err(sync::Error::Changed(differences).into());
-        }
-        look => look?,
-    };
+    let mut look = or_differences(turn.look(approved).await)?;
     let saved = Saved::of(&look);
     if approved.is_none() && !asked.yes && !look.plan.steps.is_empty() {
         confirm(&table(&look, &saved))?;
+        // Somebody may have thought about it over night: what was shown is done, or nothing.
+        look = or_differences(turn.look(Some(&saved)).await)?;
     }
     let whole = approved.map(|approved| approved.removals);
     // What is left of an approved plan is covered by the number that covered the whole.
@@ -382,7 +378,15 @@ fn table(look: &Look, saved: &Saved) -> String {
     text
 }
 
-pub(super) fn tell_differences(differences: &[Difference]) -> Result<(), Error> {
+/// What was seen; where it is not what was approved, the differences are told first.
+pub(super) fn or_differences<T>(look: Result<T, sync::Error>) -> Result<T, Error> {
+    if let Err(sync::Error::Changed(differences)) = &look {
+        tell_differences(differences)?;
+    }
+    Ok(look?)
+}
+
+fn tell_differences(differences: &[Difference]) -> Result<(), Error> {
     let mut err = std::io::stderr();
     for difference in differences {
         let (mark, step) = match difference {
