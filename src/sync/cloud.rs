@@ -144,31 +144,39 @@ fn is_kept(person: &Person, known: &BTreeSet<Uuid>) -> bool {
 const MOST_DOUBTFUL: usize = 10_000;
 
 async fn in_scope(graph: &Graph, scope: &Scope) -> Result<Option<BTreeSet<Uuid>>, Error> {
-    let mut members = BTreeSet::new();
-    let mut groups: BTreeSet<Uuid> = BTreeSet::new();
+    let mut people = BTreeSet::new();
     match scope {
         Scope::All => return Ok(None),
-        Scope::Groups(named) => groups.extend(named),
+        Scope::Groups(named) => {
+            for group in named {
+                let mut pages = graph.transitive_ids(*group)?;
+                while let Some(page) = pages.next().await? {
+                    people.extend(page.rows.iter().map(|one| one.id));
+                }
+            }
+        }
         Scope::Assigned(client) => {
+            let mut groups = BTreeSet::new();
             let mut pages = graph.assigned_to(*client)?;
             while let Some(page) = pages.next().await? {
                 for one in page.rows {
                     match one.principal_type {
-                        Principal::User => drop(members.insert(one.principal_id)),
+                        Principal::User => drop(people.insert(one.principal_id)),
                         Principal::Group => drop(groups.insert(one.principal_id)),
                         Principal::Other => {}
                     }
                 }
             }
+            // Entra assigns nobody through a group inside the group.
+            for group in groups {
+                let mut pages = graph.members(group)?;
+                while let Some(page) = pages.next().await? {
+                    people.extend(page.rows.iter().map(|one| one.id));
+                }
+            }
         }
     }
-    for group in groups {
-        let mut pages = graph.transitive_members(group)?;
-        while let Some(page) = pages.next().await? {
-            members.extend(page.rows.iter().map(|one| one.id));
-        }
-    }
-    Ok(Some(members))
+    Ok(Some(people))
 }
 
 /// A person as a plan sees them.

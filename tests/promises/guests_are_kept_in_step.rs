@@ -18,6 +18,8 @@ use kerbgate::model::names::PersonId;
 use kerbgate::model::secret::Secret;
 use serde_json::Value;
 use serde_json::json;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
 use crate::directory::GUESTS;
@@ -38,6 +40,8 @@ use crate::walk::order;
 use crate::what_happens_can_be_counted::scraped;
 use crate::what_happens_can_be_counted::value;
 
+/// The group that is assigned to the application.
+const INTRANET_GUESTS: &str = "99999999-0000-4000-8000-000000000001";
 const RESTING: &str = "OU=Disabled Guests,DC=contoso,DC=test";
 
 /// A company of its own: two units, a group whose members are its guests.
@@ -625,6 +629,36 @@ async fn a_catastrophe_is_not_believed() {
 }
 
 #[tokio::test]
+async fn whoever_is_assigned_through_a_group_inside_a_group_is_not_assigned() {
+    let company = Company::new().await;
+    let boot = "kerbgate.toml";
+    let scope = format!("scope = \"groups\"\ngroups = [\"{}\"]", company.group);
+    company.stage.replace(boot, &scope, "scope = \"assigned\"");
+    let inner = Uuid::new_v4();
+    order(
+        &company.entra,
+        &format!("/groups/{inner}"),
+        json!({"name": "inner"}),
+    )
+    .await;
+    let assigned = format!("/groups/{INTRANET_GUESTS}");
+    order(&company.entra, &assigned, json!({"groups": [inner]})).await;
+    let group = |group: &str| json!({"roles": [], "groups": [group]});
+    let direct = company.guest("direct", group(INTRANET_GUESTS)).await;
+    let through = company.guest("through", group(&inner.to_string())).await;
+    let alone = company.guest("alone", json!({})).await;
+    let nobody = company.guest("nobody", json!({"roles": []})).await;
+    let plan = company.plan().await;
+    let steps = plan["steps"].as_array().unwrap();
+    let planned = |guest: &Guest| {
+        let oid = guest.oid.to_string();
+        steps.iter().filter(|step| step["oid"] == oid).count()
+    };
+    let all = [&direct, &alone, &through, &nobody].map(planned);
+    assert_eq!(all, [1, 1, 0, 0], "{plan}");
+}
+
+#[tokio::test]
 async fn what_graph_tells_in_two_ways_is_asked_once_more() {
     let company = Company::new().await;
     let jane = company.guest("jane", json!({})).await;
@@ -759,6 +793,52 @@ async fn a_plan_for_another_world_is_refused_with_the_difference() {
         assert_eq!(company.state().await, empty, "{new}");
     }
     company.sync(&["apply", "plan.json"], 0).await;
+    assert!(company.entry(&jane, &company.guests).await.is_some());
+}
+
+#[tokio::test]
+async fn what_somebody_confirmed_is_what_is_done() {
+    let company = Company::new().await;
+    let jane = company.guest("jane", json!({})).await;
+    let empty = company.state().await;
+    // On a terminal of its own, as `script` gives one.
+    let command = company.command(&["apply"]);
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words
+        .map(|word| format!("'{}'", word.to_str().unwrap()))
+        .collect();
+    let at_terminal = async |meanwhile: Value, code: i32| {
+        let mut child = tokio::process::Command::new("script")
+            .args(["--quiet", "--flush", "--return", "--command"])
+            .arg(words.join(" "))
+            .arg("/dev/null")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut said = Vec::new();
+        while !String::from_utf8_lossy(&said).contains("Do this? [y/N]") {
+            let mut some = [0; 4096];
+            let n = screen.read(&mut some).await.unwrap();
+            assert_ne!(n, 0, "{}", String::from_utf8_lossy(&said));
+            said.extend(&some[..n]);
+        }
+        company.change(&jane, meanwhile).await;
+        keys.write_all(b"y\n").await.unwrap();
+        screen.read_to_end(&mut said).await.unwrap();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert_eq!(child.wait().await.unwrap().code(), Some(code), "{said}");
+        said
+    };
+    let said = at_terminal(json!({"enabled": false}), 4).await;
+    let gone = format!("in the plan, not needed now: create {}", jane.sam);
+    assert!(said.contains(&gone), "{said}");
+    assert_eq!(company.state().await, empty);
+    company.change(&jane, json!({"enabled": true})).await;
+    let said = at_terminal(json!({}), 0).await;
+    assert!(said.contains("steps taken: 1"), "{said}");
     assert!(company.entry(&jane, &company.guests).await.is_some());
 }
 
