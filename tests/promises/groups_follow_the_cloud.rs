@@ -598,3 +598,68 @@ async fn a_run_that_is_killed_in_the_middle_is_finished_by_the_next() {
     }
     assert_eq!(company.planned().await, [""; 0]);
 }
+
+#[tokio::test]
+async fn more_than_fit_into_one_write_all_come_in_and_all_go_out() {
+    let company = Company::new().await;
+    let boot = "kerbgate.toml";
+    let section = "[sync.guests]\n";
+    let quick = format!("{section}connections = 4\n");
+    company.stage.replace(boot, section, &quick);
+    let mut crowd = Vec::new();
+    for n in 0..MANY {
+        let name = format!("crowd{n}");
+        crowd.push(company.guest(&name, &[], &[company.team]).await);
+    }
+    let all: Vec<&Guest> = crowd.iter().collect();
+    company.sync(&["apply", "--yes"], 0).await;
+    assert_eq!(
+        company.members(&company.team_group).await,
+        company.are(&all)
+    );
+    assert_eq!(company.planned().await, [""; 0]);
+    let (stay, leave) = crowd.split_at(1);
+    for guest in leave {
+        company
+            .change(guest, json!({"groups": [company.scope]}))
+            .await;
+    }
+    let left = leave.len().to_string();
+    company
+        .sync(&["apply", "--yes", "--accept-removals", &left], 0)
+        .await;
+    let stay: Vec<&Guest> = stay.iter().collect();
+    assert_eq!(
+        company.members(&company.team_group).await,
+        company.are(&stay)
+    );
+    assert_eq!(company.planned().await, [""; 0]);
+}
+
+/// One write holds a hundred.
+const MANY: usize = 105;
+
+#[tokio::test]
+async fn two_sources_of_one_group_are_enough_each() {
+    let company = Company::new().await;
+    let boot = "kerbgate.toml";
+    let second = format!(
+        "[[mapping.groups]]\ngroup = \"{}\"\nad_group = \"{}\"\n[sync.guests]\n",
+        company.inner, company.role_group
+    );
+    company.stage.replace(boot, "[sync.guests]\n", &second);
+    let jane = company.guest("jane", &[ROLE], &[company.inner]).await;
+    let nora = company.guest("nora", &[], &[company.inner]).await;
+    let ria = company.guest("ria", &[ROLE], &[]).await;
+    company.sync(&["apply", "--yes"], 0).await;
+    let members = async || company.members(&company.role_group).await;
+    assert_eq!(members().await, company.are(&[&jane, &nora, &ria]));
+    // One of two is lost: still in. Both: out.
+    company.change(&jane, json!({"roles": []})).await;
+    company
+        .change(&nora, json!({"groups": [company.scope]}))
+        .await;
+    company.sync(&["apply", "--yes"], 0).await;
+    assert_eq!(members().await, company.are(&[&jane, &ria]));
+    assert_eq!(company.planned().await, [""; 0]);
+}
