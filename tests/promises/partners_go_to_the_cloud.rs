@@ -568,6 +568,55 @@ async fn who_leaves_here_is_out_there_and_returns_as_the_same() {
 }
 
 #[tokio::test]
+async fn whom_somebody_else_shuts_out_meanwhile_stays_out() {
+    let company = Company::new("").await;
+    let mut both = company.crowd(2).await;
+    company.sync(&["apply", "--yes"], 0).await;
+    // In the order in which a run takes them.
+    both.sort_by_key(|partner| partner.guid);
+    let (first, second) = (&both[0], &both[1]);
+    for partner in &both {
+        company
+            .write(&partner.dn, "userAccountControl", "66050")
+            .await;
+    }
+    let patch = "PATCH /graph/v1.0/users/";
+    let slow = json!({"endpoint": "graph", "kind": "slow", "only": patch, "ms": 3000});
+    order(&company.entra, "/faults", slow).await;
+    let before = company.journal().matches("\"event\":\"before\"").count();
+    let log = company.stage.path("slow.log");
+    let mut run = Running::start(
+        "apply",
+        &company.command(&["partners", "apply", "--yes"]),
+        log,
+    );
+    eventually("the first is under way", async || {
+        company.journal().matches("\"event\":\"before\"").count() > before
+    })
+    .await;
+    company
+        .change(&second.mail, json!({"enabled": false}))
+        .await;
+    run.ended(Duration::from_secs(60)).await;
+    let person = company.cloud(&first.mail).await.unwrap();
+    assert!(record_of(&person).contains("disabled"), "{person}");
+    let person = company.cloud(&second.mail).await.unwrap();
+    assert_eq!(
+        record_of(&person),
+        Company::record(second),
+        "not by our word"
+    );
+    for partner in &both {
+        company
+            .write(&partner.dn, "userAccountControl", "66048")
+            .await;
+    }
+    company.follows(&["enable back"]).await;
+    let person = company.cloud(&second.mail).await.unwrap();
+    assert_eq!(person["enabled"], false, "{person}");
+}
+
+#[tokio::test]
 async fn a_run_that_is_killed_anywhere_is_finished_by_the_next() {
     let company = Company::new("").await;
     let users = "PATCH /graph/v1.0/users/";

@@ -201,17 +201,17 @@ impl Partners {
         match &step.act {
             Act::Invite { .. } | Act::Undelete => {}
             Act::Link => self.link(step, &person).await?,
+            // SECURITY: written over it, our word would later let in whom somebody else has shut out.
+            Act::Disable if !person.enabled && !rests_by_us(&person) => {
+                return Err(meanwhile("somebody else has disabled them"));
+            }
             Act::Disable => {
                 let now = (self.tools.clock.unix(), step.why.as_str().to_owned());
                 self.enable(step, oid, false, Some(now)).await?;
                 self.end_sign_ins(oid).await?;
             }
             Act::Enable => {
-                if person
-                    .recorded
-                    .ours()
-                    .is_none_or(|record| record.rests.is_none())
-                {
+                if !rests_by_us(&person) {
                     return Err(meanwhile("somebody else has disabled them"));
                 }
                 self.enable(step, oid, true, None).await?;
@@ -231,11 +231,7 @@ impl Partners {
             Act::Join { group } => graph.add_member(*group, oid).await?,
             Act::Assign { application, role } => self.assign(*application, role, oid).await?,
             Act::Delete => {
-                let rests = person
-                    .recorded
-                    .ours()
-                    .is_some_and(|record| record.rests.is_some());
-                if person.enabled || !rests || step.why != Why::RestOver {
+                if person.enabled || !rests_by_us(&person) || step.why != Why::RestOver {
                     return Err(meanwhile("they do not rest by our word"));
                 }
                 graph.delete_user(oid).await?;
@@ -463,6 +459,11 @@ fn ends_the_run(error: &Error) -> bool {
         )
     );
     graph_is_gone || is_connection(error)
+}
+
+fn rests_by_us(person: &Person) -> bool {
+    let record = person.recorded.ours();
+    record.is_some_and(|record| record.rests.is_some())
 }
 
 /// Graph does not know somebody, or not yet.
