@@ -175,7 +175,7 @@ impl Watch {
         for sign_in in live {
             let oid = sign_in.claims.person.oid;
             // A token that is younger than the answer knows better.
-            if gone.contains(&oid) || sign_in.checked >= began {
+            if gone.contains(&oid) || is_younger(sign_in.checked, began) {
                 continue;
             }
             let mut groups = self.settings.wrong_groups(sign_in, &members);
@@ -244,6 +244,11 @@ impl Watch {
     }
 }
 
+/// Whether a token was checked after a round began. One from the future was checked before a clock went back.
+fn is_younger(checked: i64, began: i64) -> bool {
+    (began..=began.saturating_add(APART)).contains(&checked)
+}
+
 /// Of the lease and of the mark.
 pub(super) const NAME: &str = "cutoff";
 const LEASE: Duration = Duration::from_secs(30);
@@ -252,5 +257,21 @@ const BUSY: Duration = Duration::from_millis(250);
 const SHORTEST: Duration = Duration::from_secs(1);
 /// After a round that came to nothing although somebody said that there is something to see.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Seconds by which clocks of replicas may differ, and longer than a round takes.
+const APART: i64 = 300;
 /// Sign-ins read at a time.
 const BATCH: u32 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_from_the_future_knows_no_better() {
+        let began = 1_800_000_000;
+        assert!(is_younger(began, began) && is_younger(began + 60, began));
+        assert!(!is_younger(began - 1, began));
+        let year = 365 * 86_400;
+        assert!(!is_younger(began + year, began), "the clock went back");
+    }
+}
