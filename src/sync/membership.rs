@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
+use super::plan;
 use super::plan::LeftAlone;
 use super::plan::Plan;
 use super::step::Act;
@@ -148,5 +149,5 @@ fn name(world: &World, account: &LocalAccount) -> String {
     let person = world.cloud.people.get(&account.oid);
     let name = person.and_then(|person| person.values.get(&Flow::DisplayName));
     let name = name.or_else(|| account.values.get(&Flow::DisplayName));
-    name.cloned().unwrap_or_default()
+    plan::shown(name)
 }

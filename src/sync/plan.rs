@@ -78,23 +78,28 @@ pub struct LeftAlone {
 }
 
 impl Plan {
-    /// From how many people it takes an account, or membership of managed groups: people and not memberships, because one who loses
-    /// five groups is one person who calls the help desk. Who loses the account loses its groups with it, and counts once. Taking groups
-    /// from an account at rest takes nothing from anybody.
+    /// [`removals`] of its steps.
     #[must_use]
     pub fn removals(&self) -> usize {
-        let of = |fits: &dyn Fn(&Step) -> bool| -> BTreeSet<Uuid> {
-            let steps = self.steps.iter().filter(|step| fits(step));
-            steps.map(|step| step.oid).collect()
-        };
-        let returns = of(&|step| step.act == Act::Restore);
-        let leaves =
-            |step: &Step| matches!(step.act, Act::Leave { .. }) && step.why == Why::NotInGroup;
-        let removed = of(&|step| step.act.removes());
-        let left = of(&|step| leaves(step) && !returns.contains(&step.oid));
-        let goes = self.steps.iter().filter(|step| step.act.removes()).count();
-        goes + left.difference(&removed).count()
+        removals(&self.steps)
     }
+}
+
+/// From how many people they take an account, or membership of managed groups: people and not memberships, because one who loses
+/// five groups is one person who calls the help desk. Who loses the account loses its groups with it, and counts once. Taking groups
+/// from an account at rest takes nothing from anybody.
+#[must_use]
+pub fn removals(steps: &[Step]) -> usize {
+    let of = |fits: &dyn Fn(&Step) -> bool| -> BTreeSet<Uuid> {
+        let steps = steps.iter().filter(|step| fits(step));
+        steps.map(|step| step.oid).collect()
+    };
+    let returns = of(&|step| step.act == Act::Restore);
+    let leaves = |step: &Step| matches!(step.act, Act::Leave { .. }) && step.why == Why::NotInGroup;
+    let removed = of(&|step| step.act.removes());
+    let left = of(&|step| leaves(step) && !returns.contains(&step.oid));
+    let goes = steps.iter().filter(|step| step.act.removes()).count();
+    goes + left.difference(&removed).count()
 }
 
 /// What the cloud wants of a person's account.
@@ -267,7 +272,7 @@ impl<'a> Desk<'a> {
             act,
             oid: account.oid,
             sam: account.sam.clone(),
-            name: name.cloned().unwrap_or_default(),
+            name: shown(name),
             why,
         }));
     }
@@ -341,7 +346,7 @@ impl<'a> Desk<'a> {
             act,
             oid: person.oid,
             sam: account.sam.clone(),
-            name: name.cloned().unwrap_or_default(),
+            name: shown(name),
             why,
         };
         acts.into_iter().map(step).collect()
@@ -356,11 +361,7 @@ impl<'a> Desk<'a> {
         let mut values = self.values(person, &sam);
         values.retain(|flow, _| *flow == Flow::UserPrincipalName || self.rules.flow.contains(flow));
         Step {
-            name: person
-                .values
-                .get(&Flow::DisplayName)
-                .cloned()
-                .unwrap_or_default(),
+            name: shown(person.values.get(&Flow::DisplayName)),
             act: Act::Create { values },
             oid: person.oid,
             sam,
@@ -371,6 +372,12 @@ impl<'a> Desk<'a> {
     fn values(&self, person: &Person, sam: &str) -> Values {
         person.wanted(&self.rules.mapping, self.world.tenant, sam)
     }
+}
+
+/// A name as plans and the journal hold it: whoever prints such a file has nothing in it that moves the cursor.
+pub(super) fn shown(name: Option<&String>) -> String {
+    name.and_then(|name| Flow::DisplayName.fit(name))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

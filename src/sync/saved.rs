@@ -22,6 +22,7 @@ use super::Error;
 use super::Look;
 use super::adopt::Finding;
 use super::brake::Reason;
+use super::plan;
 use super::plan::LeftAlone;
 use super::step::Act;
 use super::step::Step;
@@ -43,6 +44,8 @@ pub trait Planned: Clone + PartialEq + fmt::Display {
     fn finishes(&self) -> bool;
     /// Whether `other` is the same thing to be done.
     fn same(&self, other: &Self) -> bool;
+    /// From how many people these steps take something: what `--accept-removals` has to say.
+    fn removals(steps: &[Self]) -> usize;
 }
 
 impl Planned for Step {
@@ -63,6 +66,10 @@ impl Planned for Step {
 
     fn same(&self, other: &Self) -> bool {
         self == other
+    }
+
+    fn removals(steps: &[Self]) -> usize {
+        plan::removals(steps)
     }
 }
 
@@ -173,6 +180,14 @@ impl<S: Planned + Serialize + DeserializeOwned, L: Serialize + DeserializeOwned>
         let saved: Self = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
         if saved.kind != S::KIND || saved.version != VERSION {
             return Err(bad(format!("is no {} of version {VERSION}", S::KIND)));
+        }
+        // SECURITY: the number that somebody accepts is compared with this one.
+        let removals = S::removals(&saved.steps);
+        if saved.removals != removals {
+            let says = saved.removals;
+            return Err(bad(format!(
+                "says {says} removals, and its steps are {removals}"
+            )));
         }
         Ok(saved)
     }

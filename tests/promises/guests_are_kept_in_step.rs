@@ -278,7 +278,7 @@ pub fn lines(plan: &Value) -> Vec<String> {
 }
 
 fn hostile() -> String {
-    "Zoë \"q\" #1,+<b>;\\=*)(uid=*\u{202e}\u{1b}[2J\r\n${x} 田中 😀 Щедрый "
+    "Zoë \"q\" #1,+<b>;\\=*)(uid=*\u{202e}\u{1b}[2J\u{9b}\r\n${x} 田中 😀 Щедрый "
         .chars()
         .cycle()
         .take(300)
@@ -318,6 +318,12 @@ async fn what_the_plan_shows_is_what_apply_makes_and_a_sign_in_uses() {
     );
     assert!(!table.contains('\u{202e}'), "{table:?}");
     assert_eq!(company.state().await, empty, "a plan writes nothing");
+    company.sync(&["plan", "--save", "hostile.json"], 0).await;
+    let kept = std::fs::read_to_string(company.stage.path("hostile.json")).unwrap();
+    assert!(
+        !kept.contains(|c: char| names::is_hidden(c) && c != '\n'),
+        "{kept:?}"
+    );
     // Nobody to ask, nobody who said yes.
     company.sync(&["apply"], 5).await;
     assert_eq!(company.state().await, empty);
@@ -786,6 +792,11 @@ async fn a_plan_for_another_world_is_refused_with_the_difference() {
             1,
         ),
         (String::from("\"create\""), String::from("\"format\""), 1),
+        (
+            String::from("\"removals\": 0"),
+            String::from("\"removals\": 1"),
+            1,
+        ),
     ] {
         assert!(plan.contains(&old), "{old}: {plan}");
         std::fs::write(company.stage.path("bent.json"), plan.replace(&old, &new)).unwrap();

@@ -25,6 +25,8 @@ use super::world::Anchor;
 use super::world::Local;
 use super::world::Person;
 use super::world::World;
+use crate::mapping::names;
+use crate::sync::saved::Planned as _;
 
 /// What is done for a partner.
 #[derive(Clone, Debug)]
@@ -77,7 +79,7 @@ impl Plan {
     /// How many people it takes access from.
     #[must_use]
     pub fn removals(&self) -> usize {
-        self.steps.iter().filter(|step| step.act.removes()).count()
+        Step::removals(&self.steps)
     }
 }
 
@@ -85,6 +87,9 @@ impl Plan {
 const APART: i64 = 300;
 /// Seconds from the journal's line to the person: a question before, and the invitation itself, wait half an hour each for Graph's budget.
 const SENT_WITHIN: i64 = 3600 + APART;
+
+/// Of a display name, as Graph takes it.
+const LONGEST_NAME: usize = 256;
 
 /// The plan for `world`.
 #[must_use]
@@ -501,11 +506,9 @@ impl<'a> Desk<'a> {
                 if person.enabled && !deleted {
                     plan.in_use += 1;
                 }
-                let name = person
-                    .values
-                    .get("displayName")
-                    .cloned()
-                    .unwrap_or_default();
+                let name = person.values.get("displayName");
+                let name = name.and_then(|name| names::clip(name, LONGEST_NAME));
+                let name = name.unwrap_or_default();
                 let acts = self.out(person, Why::Gone).into_iter();
                 plan.steps.extend(acts.map(|(act, why)| Step {
                     act,

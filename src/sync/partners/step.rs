@@ -242,4 +242,8 @@ impl Planned for Step {
             && (&self.account, &self.name) == (&other.account, &other.name)
             && same_person
     }
+
+    fn removals(steps: &[Self]) -> usize {
+        steps.iter().filter(|step| step.act.removes()).count()
+    }
 }
