@@ -11,6 +11,7 @@ use super::Needs;
 use super::fence;
 use super::lookup::Candidate;
 use super::managed;
+use super::managed::Standing;
 use super::refusal::Refusal;
 use super::settings::GroupSource;
 use super::settings::Settings;
@@ -90,6 +91,7 @@ impl Needs {
             return Ok(false);
         }
         let session = self.directory.session_on(&account.server).await?;
+        let mut changed = false;
         // Out before in: what somebody may no longer do ends first.
         for (group, joins) in plan
             .leave
@@ -98,6 +100,14 @@ impl Needs {
             .chain(plan.join.iter().map(|g| (g, true)))
         {
             self.inside_ou(group)?;
+            // SECURITY: as a synchronization looks: a group that became privileged meanwhile would make its members administrators. It is left
+            // out, and keeps nobody away from everything else.
+            let ou = self.settings.groups_ou.as_ref();
+            if let Standing::Refused(why) = managed::look(&session, group, ou).await? {
+                tracing::warn!(%group, why, "a managed group is not written to");
+                continue;
+            }
+            changed = true;
             change(&session, group, entry, joins).await?;
             tracing::info!(
                 target: "audit",
@@ -107,7 +117,7 @@ impl Needs {
                 group = %group,
             );
         }
-        Ok(true)
+        Ok(changed)
     }
 
     /// SECURITY: checked when the settings were read, and again before each write.

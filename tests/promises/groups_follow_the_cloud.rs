@@ -28,6 +28,8 @@ use crate::lab::Stage;
 use crate::lab::eventually;
 use crate::lab::gateway::TENANT;
 use crate::lab::kerbgate;
+use crate::visitor::Speaks;
+use crate::visitor::Visitor;
 use crate::walk::order;
 
 const RESTING: &str = "OU=Disabled Guests,DC=contoso,DC=test";
@@ -634,6 +636,39 @@ async fn more_than_fit_into_one_write_all_come_in_and_all_go_out() {
         company.are(&stay)
     );
     assert_eq!(company.planned().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_sign_in_puts_nobody_into_a_privileged_group() {
+    let company = Company::new().await;
+    company.add(&company.role_group, "group").await;
+    let marked = |value: &[u8]| {
+        let values = if value.is_empty() {
+            Vec::new()
+        } else {
+            vec![value.to_vec()]
+        };
+        Change::Replace("adminCount".parse().unwrap(), values)
+    };
+    company.write(&company.role_group, marked(b"1")).await;
+    let jane = company.guest("jane", &[ROLE], &[]).await;
+    let nora = company.guest("nora", &[ROLE], &[]).await;
+    let gateway = company.stage.gateway().await;
+    let url = gateway.url("intranet", "/echo");
+    let enters = async |guest: &Guest| {
+        let mut visitor = Visitor::new(&company.stage.lab.facts.ca, Speaks::Http2);
+        let page = visitor.open_as(&guest.login, &url).await.unwrap();
+        let name = format!("{}@CONTOSO.TEST", guest.sam);
+        assert_eq!(page.remote_user(), name, "{}", page.body);
+    };
+    enters(&jane).await;
+    assert_eq!(company.members(&company.role_group).await, BTreeSet::new());
+    company.write(&company.role_group, marked(b"")).await;
+    enters(&nora).await;
+    assert_eq!(
+        company.members(&company.role_group).await,
+        company.are(&[&nora])
+    );
 }
 
 /// One write holds a hundred.
