@@ -92,6 +92,12 @@ impl Settings {
         {
             return bad("guests_ou", format!("{ou} is under none of account_bases"));
         }
+        // Everybody would lie where the disabled lie: nobody could be laid to rest, nor brought back.
+        if let (Some(guests), Some(rest)) = (&self.guests_ou, &self.disabled_ou)
+            && guests.is_under(rest)
+        {
+            return bad("disabled_ou", format!("guests_ou lies in it: {rest}"));
+        }
         if self.adopt && self.guests_ou.is_none() {
             return bad(
                 "adopt",
@@ -174,6 +180,14 @@ pub(crate) mod tests {
         assert_eq!(
             wrong(|s| s.guests_ou = Some("OU=X,DC=contoso,DC=test".parse().unwrap())),
             "guests_ou"
+        );
+        assert_eq!(
+            wrong(|s| s.disabled_ou = s.guests_ou.clone()),
+            "disabled_ou"
+        );
+        assert_eq!(
+            wrong(|s| s.disabled_ou = Some("DC=contoso,DC=test".parse().unwrap())),
+            "disabled_ou"
         );
         assert_eq!(wrong(|s| s.sam_prefix = "KG".into()), "sam_prefix");
         for elsewhere in [
