@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use rustls::crypto::aws_lc_rs;
 use uuid::Uuid;
 
 use crate::app;
@@ -263,7 +264,17 @@ fn print_setup(file: &ConfigFile, wanted: &Wanted<'_>) -> ExitCode {
 }
 
 fn check(file: &ConfigFile, json: bool) -> ExitCode {
-    match config::load(&file.path) {
+    drop(aws_lc_rs::default_provider().install_default());
+    let sound = config::load(&file.path).and_then(|config| {
+        let wrong = app::contradictions(&config);
+        let mistakes: Vec<Mistake> = wrong.into_iter().map(|why| unsound(file, why)).collect();
+        if mistakes.is_empty() {
+            Ok(config)
+        } else {
+            Err(mistakes)
+        }
+    });
+    match sound {
         Ok(config) if json => {
             println!(
                 "{}",
@@ -287,12 +298,21 @@ fn check(file: &ConfigFile, json: bool) -> ExitCode {
     }
 }
 
+/// A mistake that no single line has made.
+fn unsound(file: &ConfigFile, problem: String) -> Mistake {
+    Mistake {
+        file: file.path.clone(),
+        line: 0,
+        key: String::new(),
+        problem,
+    }
+}
+
 fn report(mistakes: &[Mistake]) -> ExitCode {
     mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
-    eprintln!(
-        "{} mistakes in the configuration; nothing was started",
-        mistakes.len()
-    );
+    let s = if mistakes.len() == 1 { "" } else { "s" };
+    let n = mistakes.len();
+    eprintln!("{n} mistake{s} in the configuration; nothing was done");
     ExitCode::from(MISTAKES)
 }
 

@@ -442,7 +442,7 @@ fn mapping_room(
     }
 }
 
-fn certificates(config: &Config) -> Result<Certificates, String> {
+pub(super) fn certificates(config: &Config) -> Result<Certificates, String> {
     let pairs: Vec<(PathBuf, PathBuf)> = config
         .listener
         .certificates
@@ -469,7 +469,7 @@ fn certificates(config: &Config) -> Result<Certificates, String> {
     Ok(loaded)
 }
 
-fn issuer(config: &Config, clock: Clock) -> Result<Arc<Issuer>, String> {
+pub(super) fn issuer(config: &Config, clock: Clock) -> Result<Arc<Issuer>, String> {
     let settings = assembly::oidc_settings(config).map_err(|error| error.to_string())?;
     Issuer::new(settings, clock)
         .map(Arc::new)
@@ -506,7 +506,7 @@ fn delegator(config: &Config, before: Option<&Generation>) -> Result<Option<Dele
     })
 }
 
-fn sound_keytab(
+pub(super) fn sound_keytab(
     path: &Path,
     principal: &crate::model::names::Principal,
     allow_rc4: bool,

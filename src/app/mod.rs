@@ -7,6 +7,7 @@
 //! | File | What it is |
 //! |---|---|
 //! | `generation.rs` | the rooms of one configuration |
+//! | `contradictions.rs` | what a configuration has wrong that only the rooms see |
 //! | `orders.rs` | certificates that are ordered (ACME) |
 //! | `guests.rs` | guests synchronized on a schedule |
 //! | `cutoff.rs` | the watch for whoever has left |
@@ -16,6 +17,7 @@
 //! | `workers.rs` | the threads that serve clients |
 //! | `ops.rs` | health and readiness |
 
+mod contradictions;
 mod cutoff;
 mod generation;
 mod guests;
@@ -49,6 +51,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use crate::app::contradictions::contradictions;
 use crate::app::generation::Ground;
 use crate::app::generation::note;
 use crate::app::house::House;

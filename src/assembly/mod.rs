@@ -38,6 +38,7 @@ use crate::listener;
 use crate::listener::buckets::AtOnce;
 use crate::listener::tls::Certificates;
 use crate::mapping::settings as mapping;
+use crate::mapping::settings::BadSettings;
 use crate::mapping::settings::GroupSource;
 use crate::mapping::settings::ManagedGroup;
 use crate::mapping::settings::UpnRule;
@@ -80,6 +81,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// Values of `[mapping]` that contradict each other.
+    #[error(transparent)]
+    Mapping(#[from] BadSettings),
 }
 
 fn value(key: &'static str, problem: impl std::fmt::Display) -> Error {
@@ -234,12 +238,7 @@ pub fn ldap_settings(
     let Some(section) = &config.directory else {
         return Ok(None);
     };
-    let pem = match &section.ca_file {
-        Some(path) => Some(read("directory.ca_file", path)?),
-        None => None,
-    };
-    let tls = ldap::client_config(pem.as_deref().map(str::as_bytes))
-        .map_err(|error| value("directory.ca_file", error))?;
+    let tls = directory_trust(section)?;
     let servers = if section.servers.is_empty() {
         ldap::Servers::Dns {
             domain: section.realm.as_str().to_ascii_lowercase(),
@@ -260,6 +259,19 @@ pub fn ldap_settings(
     }))
 }
 
+/// Whom we believe that a directory server is the one it says.
+///
+/// # Errors
+/// The CA file is unusable.
+pub fn directory_trust(section: &Directory) -> Result<Arc<rustls::ClientConfig>, Error> {
+    let pem = match &section.ca_file {
+        Some(path) => Some(read("directory.ca_file", path)?),
+        None => None,
+    };
+    ldap::client_config(pem.as_deref().map(str::as_bytes))
+        .map_err(|error| value("directory.ca_file", error))
+}
+
 fn bind(section: &Directory, delegator: Option<&Delegator>) -> Result<ldap::Bind, Error> {
     match (&section.bind, delegator) {
         (Bind::Simple { name, password }, _) => Ok(ldap::Bind::Simple {
@@ -269,11 +281,17 @@ fn bind(section: &Directory, delegator: Option<&Delegator>) -> Result<ldap::Bind
         (Bind::Kerberos, Some(delegator)) => {
             Ok(ldap::Bind::Gssapi(Box::new(Own(delegator.clone()))))
         }
-        (Bind::Kerberos, None) => Err(value(
-            "directory.bind",
-            "\"kerberos\" wants a [kerberos] section with the gateway's keytab",
-        )),
+        (Bind::Kerberos, None) => Err(wants_kerberos()),
     }
+}
+
+/// The directory is to be bound by Kerberos, and there is no credential.
+#[must_use]
+pub fn wants_kerberos() -> Error {
+    value(
+        "directory.bind",
+        "\"kerberos\" wants a [kerberos] section with the gateway's keytab",
+    )
 }
 
 /// Limits of the TLS listener.
@@ -450,6 +468,6 @@ pub fn mapping_settings(config: &Config) -> Result<Option<mapping::Settings>, Er
         cache: section.cache,
         patience: section.patience,
     };
-    settings.check().map_err(|error| value("mapping", error))?;
+    settings.check()?;
     Ok(Some(settings))
 }

@@ -124,9 +124,9 @@ impl Error {
                 | lifecycle::Error::Directory(_)
                 | lifecycle::Error::Store(_),
             )
-            | Self::Setup(_)
             | Self::Start(_)
             | Self::Output(_) => 1,
+            Self::Setup(_) => super::MISTAKES,
         }
     }
 }

@@ -15,6 +15,7 @@ use super::shown::shown;
 use super::sync::Error;
 use super::sync::confirm;
 use super::sync::missing;
+use super::sync::not_kept;
 use super::sync::or_differences;
 use super::sync::tell;
 use super::sync::tools;
@@ -104,7 +105,7 @@ async fn plan(
     let saved = Saved::of_partners(&look);
     if let Some(path) = &save {
         let kept = saved.write(path);
-        kept.map_err(|error| Error::Start(format!("{}: {error}", path.display())))?;
+        kept.map_err(|error| not_kept(path, &error))?;
     }
     let mut out = std::io::stdout().lock();
     if json {

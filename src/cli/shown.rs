@@ -34,16 +34,60 @@ pub(super) fn json(text: &str) -> String {
     out
 }
 
-/// `text` in a column of `width` characters, shortened with `…`.
+/// `text` in a column `width` wide, shortened with `…`.
 pub(super) fn cell(text: &str, width: usize) -> String {
     let text = shown(text);
-    let length = text.chars().count();
-    if length <= width {
-        return format!("{text:<width$}");
+    let (mut short, mut taken) = (String::new(), 0);
+    if text.chars().map(columns).sum::<usize>() <= width {
+        taken = text.chars().map(columns).sum();
+        short = text;
+    } else {
+        for c in text.chars() {
+            if taken + columns(c) >= width {
+                break;
+            }
+            taken += columns(c);
+            short.push(c);
+        }
+        short.push('…');
+        taken += 1;
     }
-    let mut short: String = text.chars().take(width.saturating_sub(1)).collect();
-    short.push('…');
+    short.extend(std::iter::repeat_n(' ', width.saturating_sub(taken)));
     short
+}
+
+/// How many columns a terminal gives a character (Unicode UAX #11, and marks that stand on another): near enough for names.
+const fn columns(c: char) -> usize {
+    match c {
+        '\u{300}'..='\u{36f}'
+        | '\u{483}'..='\u{489}'
+        | '\u{591}'..='\u{5bd}'
+        | '\u{610}'..='\u{61a}'
+        | '\u{64b}'..='\u{65f}'
+        | '\u{670}'
+        | '\u{1ab0}'..='\u{1aff}'
+        | '\u{1dc0}'..='\u{1dff}'
+        | '\u{20d0}'..='\u{20ff}'
+        | '\u{302a}'..='\u{302d}'
+        | '\u{3099}'..='\u{309a}'
+        | '\u{fe00}'..='\u{fe0f}'
+        | '\u{fe20}'..='\u{fe2f}'
+        | '\u{e0100}'..='\u{e01ef}' => 0,
+        '\u{1100}'..='\u{115f}'
+        | '\u{2e80}'..='\u{303e}'
+        | '\u{3041}'..='\u{a4cf}'
+        | '\u{a960}'..='\u{a97f}'
+        | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{fe30}'..='\u{fe6f}'
+        | '\u{ff00}'..='\u{ff60}'
+        | '\u{ffe0}'..='\u{ffe6}'
+        | '\u{1f300}'..='\u{1f64f}'
+        | '\u{1f680}'..='\u{1f6ff}'
+        | '\u{1f900}'..='\u{1faff}'
+        | '\u{20000}'..='\u{3fffd}' => 2,
+        _ => 1,
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +105,11 @@ mod tests {
         assert_eq!(json("{\"n\":\"a\u{202e}b\"}"), "{\"n\":\"a\\u202eb\"}");
         assert_eq!(cell("abc", 5), "abc  ");
         assert_eq!(cell("abcdef", 5), "abcd…");
+        // As a terminal shows them: two columns each, and none for a mark that stands on another character.
+        assert_eq!(cell("田中", 5), "田中 ");
+        assert_eq!(cell("田中花子", 7), "田中花…");
+        assert_eq!(cell("田中花子", 6), "田中… ");
+        assert_eq!(cell("Zoe\u{308} x", 6), "Zoe\u{308} x ");
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::io::BufRead as _;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -131,9 +132,9 @@ impl Error {
                 | sync::Error::Folder(_),
             )
             | Self::Accounts(_)
-            | Self::Setup(_)
             | Self::Start(_)
             | Self::Output(_) => 1,
+            Self::Setup(_) => super::MISTAKES,
         }
     }
 }
@@ -171,6 +172,16 @@ async fn open(config: &Config) -> Result<Sync, Error> {
     Ok(Sync::new(settings, tools(config).await?)?)
 }
 
+/// A plan that somebody may be about to approve is never overwritten.
+pub(super) fn not_kept(path: &Path, error: &std::io::Error) -> Error {
+    let path = path.display();
+    Error::Start(if error.kind() == std::io::ErrorKind::AlreadyExists {
+        format!("{path} is there already and is left as it is: name another file, or remove it")
+    } else {
+        format!("{path}: the plan cannot be kept: {error}")
+    })
+}
+
 pub(super) fn missing(what: &str) -> Error {
     Error::Start(format!("there is no {what} in the configuration"))
 }
@@ -198,7 +209,7 @@ async fn plan(room: &Sync, json: bool, save: Option<PathBuf>) -> Result<ExitCode
     let saved = Saved::of(&look);
     if let Some(path) = &save {
         let kept = saved.write(path);
-        kept.map_err(|error| Error::Start(format!("{}: {error}", path.display())))?;
+        kept.map_err(|error| not_kept(path, &error))?;
     }
     let mut out = std::io::stdout().lock();
     if json {
@@ -424,4 +435,22 @@ pub(super) fn tell<S: Display + Serialize>(
         outcome.failed.len()
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_kept_says_what_to_do() {
+        let path = Path::new("/tmp/tuesday.json");
+        let said = |kind: std::io::ErrorKind| not_kept(path, &kind.into()).to_string();
+        let there = said(std::io::ErrorKind::AlreadyExists);
+        assert!(there.contains("tuesday.json is there already"), "{there}");
+        let missing = said(std::io::ErrorKind::NotFound);
+        assert!(
+            missing.contains("tuesday.json: the plan cannot be kept"),
+            "{missing}"
+        );
+    }
 }

@@ -26,7 +26,7 @@ use crate::model::secret::Secret;
 pub struct Mistake {
     /// The file.
     pub file: PathBuf,
-    /// The line, counted from 1; 0 when the file could not be read at all.
+    /// The line, counted from 1; 0 when it is no single one, or the file could not be read at all.
     pub line: usize,
     /// The full key, `section.key`; empty for a mistake of syntax.
     pub key: String,
@@ -36,7 +36,11 @@ pub struct Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: ", self.file.display(), self.line)?;
+        write!(f, "{}", self.file.display())?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        f.write_str(": ")?;
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }

@@ -141,13 +141,14 @@ impl fmt::Display for Report {
                 .filter(|finding| finding.state == state)
                 .count()
         };
+        let several = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         write!(
             f,
-            "{} checks: {} ok, {} warnings, {} faults, {} skipped",
-            self.findings.len(),
+            "{}: {} ok, {}, {}, {} skipped",
+            several(self.findings.len(), "check"),
             count(State::Ok),
-            count(State::Warning),
-            count(State::Fault),
+            several(count(State::Warning), "warning"),
+            several(count(State::Fault), "fault"),
             count(State::Skipped),
         )
     }

@@ -36,9 +36,7 @@ pub enum Error {
         permission: &'static str,
     },
     /// Graph refused for another reason.
-    #[error(
-        "graph answered {status} {code:?} to {question}: does the app registration have the permission?"
-    )]
+    #[error("graph answered {status} {code:?} to {question}: {}", cure(*.status))]
     Refused {
         /// What was asked.
         question: &'static str,
@@ -94,6 +92,17 @@ pub enum Error {
     Answer(&'static str),
 }
 
+/// What can be done about an answer that is neither throttling nor a missing permission.
+const fn cure(status: u16) -> &'static str {
+    match status {
+        500.. => {
+            "Graph itself fails; try again later, and look at the service health of Microsoft 365"
+        }
+        401 | 403 => "does the app registration have the permission, with admin consent?",
+        _ => "Graph does not take this question; is issuer.graph the right address?",
+    }
+}
+
 #[derive(Deserialize)]
 struct Problem {
     error: ProblemCode,
@@ -138,4 +147,27 @@ pub(super) fn innermost(error: &dyn std::error::Error) -> String {
         cause = next;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_comes_with_a_cure_that_fits() {
+        let said = |status| {
+            let (question, code) = ("users/delta", String::from("x"));
+            let refused = Error::Refused {
+                question,
+                status,
+                code,
+            };
+            refused.to_string()
+        };
+        assert!(said(403).contains("permission"), "{}", said(403));
+        for status in [400, 500, 502] {
+            assert!(!said(status).contains("permission"), "{}", said(status));
+        }
+        assert!(said(500).contains("try again later"), "{}", said(500));
+    }
 }

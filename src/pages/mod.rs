@@ -71,6 +71,8 @@ pub struct Refusal<'a> {
     pub time: i64,
     /// Where a new sign-in begins: a path on this host, or an `https:` address.
     pub sign_in_again: Option<&'a str>,
+    /// Where this sign-in ends: a path on this host.
+    pub sign_out: Option<&'a str>,
     /// The operator's own words for what happened.
     pub message: Option<&'a str>,
     /// When to come back, in seconds, where it is known better than usual.
@@ -188,7 +190,7 @@ impl Pages {
             happened: refusal.message.unwrap_or(sentence.happened),
             next: sentence.next,
             application: refusal.application,
-            button: button(topic, refusal.sign_in_again, words),
+            button: button(topic, refusal, words),
             helpers: self.helpers(topic.helper(), refusal, words),
             code: refusal.code.as_str(),
             request_id: refusal.request_id,
@@ -363,7 +365,11 @@ impl Pages {
             Helper::Owner => std::iter::once(owner.unwrap_or_else(|| unnamed(words.owner_unnamed)))
                 .chain(support)
                 .collect(),
-            Helper::Support => vec![support.unwrap_or_else(|| unnamed(words.support_unnamed))],
+            // What is meant to be closed opens for nobody who asks.
+            Helper::OwnerIfNamed if owner.is_some() => owner.into_iter().chain(support).collect(),
+            Helper::OwnerIfNamed | Helper::Support => {
+                vec![support.unwrap_or_else(|| unnamed(words.support_unnamed))]
+            }
         }
     }
 
@@ -457,7 +463,7 @@ fn explain_status(response: &mut Response<Body>, refusal: &Refusal<'_>) {
     }
 }
 
-fn button<'a>(topic: Topic, sign_in: Option<&'a str>, words: &'static Words) -> Option<Button<'a>> {
+fn button<'a>(topic: Topic, refusal: &Refusal<'a>, words: &'static Words) -> Option<Button<'a>> {
     match topic.action() {
         Action::None => None,
         // An empty reference is this very address, without its fragment (RFC 3986 5.2.2).
@@ -465,7 +471,8 @@ fn button<'a>(topic: Topic, sign_in: Option<&'a str>, words: &'static Words) -> 
             label: words.retry,
             address: "",
         }),
-        Action::SignIn => safe_button(sign_in, words.sign_in),
+        Action::SignIn => safe_button(refusal.sign_in_again, words.sign_in),
+        Action::SignOut => safe_button(refusal.sign_out, words.another_account),
     }
 }
 

@@ -21,6 +21,7 @@ fn refusal(code: Code) -> Refusal<'static> {
         application: Some("Intranet"),
         time: 1_795_385_465,
         sign_in_again: Some("/.kerbgate/signin"),
+        sign_out: Some("/.kerbgate/signout"),
         message: None,
         retry_after: None,
     }
@@ -114,6 +115,7 @@ fn the_pages_without_a_code_are_translated_too() {
             words.waiting_status,
             words.go_on,
             words.sign_out,
+            words.another_account,
             words.cancel,
         ];
         for said in [
@@ -151,6 +153,7 @@ fn hostile_names_stay_text() {
         request_id: &long,
         application: Some(&long),
         sign_in_again: Some("javascript:alert(1)//\"><script>"),
+        sign_out: Some("javascript:alert(1)//\"><script>"),
         ..refusal(Code::NotAllowed)
     };
     let language = Language::German;
@@ -203,6 +206,41 @@ fn a_way_is_a_value_and_never_a_script() {
             "{page}"
         );
     }
+}
+
+#[test]
+fn whoever_came_with_the_wrong_account_is_shown_the_way_out() {
+    let way_out = "<a class=\"button\" href=\"/.kerbgate/signout\">";
+    for (code, offered) in [
+        (Code::NotAllowed, true),
+        (Code::TenantDenied, true),
+        (Code::AccountPrivileged, true),
+        (Code::AccountDisabled, true),
+        // Nobody is signed in, or another account would change nothing.
+        (Code::SignInRequired, false),
+        (Code::PathUnknown, false),
+        (Code::BackendUnreachable, false),
+    ] {
+        let page = text_of(pages().refusal(&refusal(code), Language::English));
+        assert_eq!(page.contains(way_out), offered, "{code}: {page}");
+    }
+}
+
+#[test]
+fn what_is_closed_on_purpose_is_opened_by_no_invitation() {
+    let mut brand = pages().brand;
+    brand.owners.clear();
+    let unnamed = text::words(Language::English).owner_unnamed;
+    let text = |brand: &Brand, code| {
+        let pages = Pages::new(brand.clone());
+        text_of(pages.refusal(&refusal(code), Language::English))
+    };
+    assert!(text(&brand, Code::NotAllowed).contains(unnamed));
+    assert!(!text(&brand, Code::Maintenance).contains(unnamed));
+    let name = refusal(Code::Maintenance).application.unwrap();
+    let owner = Contact::from_text("owner@example.com");
+    brand.owners.insert(String::from(name), owner);
+    assert!(text(&brand, Code::Maintenance).contains("owner@example.com"));
 }
 
 #[test]

@@ -62,6 +62,8 @@ pub(super) enum Action {
     Retry,
     /// A new sign-in, where its address is known.
     SignIn,
+    /// The end of this sign-in, for whoever came with the wrong account: it would go on for hours.
+    SignOut,
 }
 
 /// Who can change something about it, apart from the visitor.
@@ -69,6 +71,8 @@ pub(super) enum Action {
 pub(super) enum Helper {
     /// Whoever decides who may use the application.
     Owner,
+    /// The same, but only where it is said who that is: whoever invited somebody opens no closed application.
+    OwnerIfNamed,
     /// The people who run the gateway.
     Support,
 }
@@ -180,19 +184,19 @@ impl Topic {
             | Self::SignInServiceUnfit
             | Self::NotForPrograms
             | Self::PersonInactive
-            | Self::NoAccess
-            | Self::NoGuests
             | Self::NotFromHere
+            | Self::SignOnUnset
+            | Self::ApplicationSlow
+            | Self::Internal => Action::None,
+            Self::NoAccess
+            | Self::NoGuests
             | Self::OtherOrganization
             | Self::AccountMissing
             | Self::AccountUnclear
             | Self::AccountDisabled
             | Self::AccountLocked
             | Self::AccountExpired
-            | Self::AccountSpecial
-            | Self::SignOnUnset
-            | Self::ApplicationSlow
-            | Self::Internal => Action::None,
+            | Self::AccountSpecial => Action::SignOut,
         }
     }
 
@@ -203,8 +207,8 @@ impl Topic {
             | Self::OtherOrganization
             | Self::AccountMissing
             | Self::AccountExpired
-            | Self::Maintenance
             | Self::PersonInactive => Helper::Owner,
+            Self::Maintenance => Helper::OwnerIfNamed,
             Self::RequestUnclear
             | Self::NothingHere
             | Self::WrongHost

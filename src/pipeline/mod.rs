@@ -420,6 +420,7 @@ impl Pipeline {
             application: trace.app.as_ref().map(|app| app.name.as_str()),
             time: self.clock.unix(),
             sign_in_again: Some(sign_in_again),
+            sign_out: Some(OwnPath::SignOut.as_str()),
             message: closed.and_then(|closed| closed.message.as_deref()),
             retry_after: closed.map(|closed| closed.retry_after(self.clock.unix())),
         };

@@ -228,7 +228,7 @@ pub enum Error {
         here: Uuid,
     },
     /// The world is not as it was when the plan was approved.
-    #[error("the world has changed since the plan was made, in {} steps: make a new plan", .0.len())]
+    #[error("the world has changed since the plan was made (steps that differ: {}): make a new plan", .0.len())]
     Changed(Vec<Difference>),
     /// The brake.
     #[error("stopped before the first step: {}", reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]

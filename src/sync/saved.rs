@@ -177,7 +177,8 @@ impl<S: Planned + Serialize + DeserializeOwned, L: Serialize + DeserializeOwned>
         if u64::try_from(length).unwrap_or(u64::MAX) > LONGEST {
             return Err(bad(format!("is longer than {LONGEST} bytes")));
         }
-        let saved: Self = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+        let saved: Self = serde_json::from_slice(&text)
+            .map_err(|error| bad(format!("is no plan as `plan --save` keeps it: {error}")))?;
         if saved.kind != S::KIND || saved.version != VERSION {
             return Err(bad(format!("is no {} of version {VERSION}", S::KIND)));
         }

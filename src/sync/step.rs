@@ -203,7 +203,7 @@ impl Why {
             Self::Unseen => "nothing has happened to the account for long",
             Self::RestOver => "has rested long enough",
             Self::InGroup => "is in the cloud's group, or has its app role",
-            Self::NotInGroup => "is not in the cloud's group, and has not its app role",
+            Self::NotInGroup => "is not in the cloud's group, and does not have its app role",
             Self::AtRest => "is disabled; given back when it returns",
             Self::GroupMissing => "a mapped group that is not there yet",
         }

@@ -184,6 +184,8 @@ pub fn write_summary(
         json!(facts.logs.join("apache-access.log")),
     );
     logs.insert("keeper".into(), json!(facts.logs.join("keeper.log")));
+    // Its port is whatever was free.
+    let ready: Value = folder.read_json("kerbgate.ready").unwrap_or_default();
     folder.write_json(
         "demo.json",
         &json!({
@@ -191,6 +193,7 @@ pub fn write_summary(
             "config": configuration(folder),
             "ca": facts.ca,
             "issuer": ports.issuer(),
+            "ops": ready["ops"].as_str().map(|ops| format!("http://{ops}/")),
             "apps": apps,
             "people": people,
             "pids": pids,
@@ -217,7 +220,9 @@ fn write_configuration(folder: &Folder, facts: &Facts, ports: DemoPorts) -> Resu
     gateway::write(&root, &world).because(root.display())?;
     let boot = root.join("kerbgate.toml");
     let text = fs::read_to_string(&boot).because(boot.display())?;
-    fs::write(&boot, text + &kept_groups(facts)).because(boot.display())
+    // Commands beside the gateway write their audit events there, too, and read what happened to an account.
+    let log = format!("\n[log]\nfile = {:?}\n", folder.path("logs/kerbgate.log"));
+    fs::write(&boot, text + &kept_groups(facts) + &log).because(boot.display())
 }
 
 /// A synchronization keeps groups too: those of the roles, and one that it makes for a group of the tenant.

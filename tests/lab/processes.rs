@@ -77,7 +77,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts a program whose output goes to a file.
+    /// Starts a program whose output goes to a file, which is emptied.
     ///
     /// It must be called from the keeper's main thread: the kernel ends the child with the
     /// *thread* that started it.
@@ -89,7 +89,9 @@ impl Service {
         environment: &[(&str, &OsStr)],
     ) -> Result<Self, Trouble> {
         let doing = || format!("start {name} ({})", program.display());
-        let out = File::create(&log).because(doing())?;
+        // Appending: what the program, or another one, adds to the file by its name is not written over.
+        File::create(&log).because(doing())?;
+        let out = File::options().append(true).open(&log).because(doing())?;
         let errors = out.try_clone().because(doing())?;
         // setpriv: a lab that was killed leaves nothing behind.
         let child = Command::new("setpriv")

@@ -32,6 +32,7 @@ mod background_requests_get_json;
 #[path = "../lab/browser.rs"]
 mod browser;
 mod certificates_come_by_acme;
+mod check_says_what_a_start_would;
 mod configuration_changes_without_a_restart;
 mod delegation_remembers_and_forgets;
 mod delegation_says_why_not;

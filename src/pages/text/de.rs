@@ -38,6 +38,7 @@ pub(super) const WORDS: Words = Words {
         "Bitte speichern Sie vorher Ihre Arbeit. Nicht gespeicherte Eingaben können verloren gehen.",
     ),
     sign_out: "Abmelden",
+    another_account: "Abmelden und ein anderes Konto verwenden",
     cancel: "Zurück",
     way: say(
         "Einen Moment bitte",

@@ -38,6 +38,7 @@ pub(super) const WORDS: Words = Words {
         "Please save your work first. Anything not yet saved may be lost.",
     ),
     sign_out: "Sign out",
+    another_account: "Sign out and use another account",
     cancel: "Back",
     way: say(
         "One moment, please",

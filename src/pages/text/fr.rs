@@ -38,6 +38,7 @@ pub(super) const WORDS: Words = Words {
         "Veuillez d’abord enregistrer votre travail. Ce qui n’est pas enregistré peut être perdu.",
     ),
     sign_out: "Se déconnecter",
+    another_account: "Se déconnecter et utiliser un autre compte",
     cancel: "Retour",
     way: say(
         "Un instant, s’il vous plaît",

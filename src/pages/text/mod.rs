@@ -44,6 +44,7 @@ pub(super) struct Words {
     pub(super) signed_out: Sentence,
     pub(super) confirm: Sentence,
     pub(super) sign_out: &'static str,
+    pub(super) another_account: &'static str,
     pub(super) cancel: &'static str,
     pub(super) way: Sentence,
     pub(super) form_not_sent: Sentence,

@@ -38,6 +38,7 @@ pub(super) const WORDS: Words = Words {
         "Sla eerst uw werk op. Wat niet is opgeslagen, kan verloren gaan.",
     ),
     sign_out: "Afmelden",
+    another_account: "Afmelden en een ander account gebruiken",
     cancel: "Terug",
     way: say(
         "Een ogenblik geduld",
@@ -155,7 +156,7 @@ pub(super) const fn sentence(topic: Topic) -> Sentence {
             "Wacht een ogenblik en probeer het opnieuw.",
         ),
         Topic::Maintenance => say(
-            "Aan deze applicatie wordt gewerkt",
+            "Aan deze toepassing wordt gewerkt",
             "Ze is vanwege onderhoud een tijdje gesloten. Met uw toegang is niets mis.",
             "Kom later terug.",
         ),
