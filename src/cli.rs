@@ -9,6 +9,7 @@
 )]
 
 mod accounts;
+mod guests;
 mod partners;
 mod shown;
 mod sync;

@@ -48,6 +48,7 @@ use crate::sso::Sso;
 use crate::sso::assertion::Signer;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::sync;
 use crate::sync::Sync;
 use crate::sync::cutoff::Watch;
 use crate::sync::partners::Partners;
@@ -343,8 +344,8 @@ impl Raised {
         let partners = self.partners.zip(every);
         Generation {
             acme,
-            _guests: guests.map(|(room, every)| ground.tend(Arc::new(room).keep(every))),
-            _partners: partners.map(|(room, every)| ground.tend(Arc::new(room).keep(every))),
+            _guests: guests.map(|(room, every)| ground.tend(sync::keep(Arc::new(room), every))),
+            _partners: partners.map(|(room, every)| ground.tend(sync::keep(Arc::new(room), every))),
             _cutoff: self
                 .cutoff
                 .as_ref()

@@ -1,5 +1,7 @@
 //! Text of strangers on a terminal: nothing in it moves the cursor, colors, or turns the line around.
 
+use unicode_width::UnicodeWidthChar as _;
+
 use crate::mapping::names::is_hidden;
 
 /// `text` with control characters and those that change direction written as `\u{…}`; backslashes doubled, so that nobody can
@@ -56,38 +58,9 @@ pub(super) fn cell(text: &str, width: usize) -> String {
     short
 }
 
-/// How many columns a terminal gives a character (Unicode UAX #11, and marks that stand on another): near enough for names.
-const fn columns(c: char) -> usize {
-    match c {
-        '\u{300}'..='\u{36f}'
-        | '\u{483}'..='\u{489}'
-        | '\u{591}'..='\u{5bd}'
-        | '\u{610}'..='\u{61a}'
-        | '\u{64b}'..='\u{65f}'
-        | '\u{670}'
-        | '\u{1ab0}'..='\u{1aff}'
-        | '\u{1dc0}'..='\u{1dff}'
-        | '\u{20d0}'..='\u{20ff}'
-        | '\u{302a}'..='\u{302d}'
-        | '\u{3099}'..='\u{309a}'
-        | '\u{fe00}'..='\u{fe0f}'
-        | '\u{fe20}'..='\u{fe2f}'
-        | '\u{e0100}'..='\u{e01ef}' => 0,
-        '\u{1100}'..='\u{115f}'
-        | '\u{2e80}'..='\u{303e}'
-        | '\u{3041}'..='\u{a4cf}'
-        | '\u{a960}'..='\u{a97f}'
-        | '\u{ac00}'..='\u{d7a3}'
-        | '\u{f900}'..='\u{faff}'
-        | '\u{fe30}'..='\u{fe6f}'
-        | '\u{ff00}'..='\u{ff60}'
-        | '\u{ffe0}'..='\u{ffe6}'
-        | '\u{1f300}'..='\u{1f64f}'
-        | '\u{1f680}'..='\u{1f6ff}'
-        | '\u{1f900}'..='\u{1faff}'
-        | '\u{20000}'..='\u{3fffd}' => 2,
-        _ => 1,
-    }
+/// How many columns a terminal gives a character: two to Chinese ones, none to marks that stand on another (UAX #11).
+fn columns(c: char) -> usize {
+    c.width().unwrap_or(0)
 }
 
 #[cfg(test)]

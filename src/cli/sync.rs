@@ -1,4 +1,4 @@
-//! `kerbgate sync guests`: what would be done, and doing it.
+//! `kerbgate sync guests` and `kerbgate sync partners`: what would be done, and doing it.
 //!
 //! Exit codes beside those of every command: 3 = stopped by the brake; 4 = the world is not as the plan says; 5 = not confirmed;
 //! 6 = another run is under way. 1 is also: some steps failed.
@@ -17,8 +17,10 @@ use clap::Subcommand;
 use rustls::crypto::aws_lc_rs;
 use serde::Serialize;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::accounts;
+use super::guests;
 use super::partners;
 use super::shown::cell;
 use super::shown::json as safe_json;
@@ -29,16 +31,14 @@ use crate::ldap::Directory;
 use crate::model::clock::Clock;
 use crate::oidc::Issuer;
 use crate::sync;
-use crate::sync::Look;
 use crate::sync::Outcome;
 use crate::sync::Run;
-use crate::sync::Sync;
 use crate::sync::Tools;
 use crate::sync::Turn;
 use crate::sync::saved::Difference;
+use crate::sync::saved::Planned as _;
 use crate::sync::saved::Saved;
-use crate::sync::step::Act;
-use crate::sync::step::Step;
+use crate::sync::synchronization::Synchronization;
 
 const STOPPED: u8 = 3;
 const CHANGED: u8 = 4;
@@ -50,15 +50,15 @@ const BUSY: u8 = 6;
 pub(super) enum What {
     /// Guests of the cloud, as accounts in the directory.
     #[command(subcommand)]
-    Guests(Guests),
+    Guests(Do),
     /// Partners' accounts in the directory, as guests of the cloud.
     #[command(subcommand)]
-    Partners(partners::Partners),
+    Partners(Do),
 }
 
-/// What to do about guests.
+/// What to do about them.
 #[derive(Debug, Subcommand)]
-pub(super) enum Guests {
+pub(super) enum Do {
     /// Show what would be done, and why. Changes nothing.
     Plan {
         /// As JSON.
@@ -72,7 +72,7 @@ pub(super) enum Guests {
     Apply {
         /// A plan kept by `plan --save`.
         plan: Option<PathBuf>,
-        /// Go past the brake: exactly so many accounts may be disabled and deleted.
+        /// Go past the brake: exactly so many may be disabled and deleted.
         #[arg(long, value_name = "N")]
         accept_removals: Option<usize>,
         /// Do not ask.
@@ -84,13 +84,26 @@ pub(super) enum Guests {
     },
 }
 
+/// How plans of a synchronization are shown to people.
+pub(super) trait Shown: Synchronization {
+    /// What stands below each plan, in the table and in JSON.
+    const LIMITS: &'static [&'static str] = &[];
+
+    /// A line for each step and for whatever is left alone, and lines that belong to them.
+    fn rows(plan: &Plan<Self>) -> String;
+    /// What else was counted.
+    fn sum(look: &Self::Look, plan: &Plan<Self>) -> String;
+}
+
+/// A plan of theirs.
+pub(super) type Plan<K> = Saved<<K as Synchronization>::Step, <K as Synchronization>::LeftAlone>;
+
 impl What {
     /// Whether something is written, and so audited.
     pub(super) const fn writes(&self) -> bool {
         match self {
-            Self::Guests(Guests::Plan { .. }) => false,
-            Self::Guests(Guests::Apply { .. }) => true,
-            Self::Partners(what) => what.writes(),
+            Self::Guests(Do::Plan { .. }) | Self::Partners(Do::Plan { .. }) => false,
+            Self::Guests(Do::Apply { .. }) | Self::Partners(Do::Apply { .. }) => true,
         }
     }
 }
@@ -142,38 +155,40 @@ impl Error {
 /// Does what was asked.
 pub(super) async fn run(config: Config, what: What) -> Result<ExitCode, Error> {
     drop(aws_lc_rs::default_provider().install_default());
-    let what = match what {
-        What::Guests(what) => what,
-        What::Partners(what) => return partners::run(&config, what).await,
-    };
-    let room = open(&config).await?;
     match what {
-        Guests::Plan { json, save } => plan(&room, json, save).await,
-        Guests::Apply {
-            plan,
-            accept_removals,
-            yes,
-            json,
-        } => {
-            let asked = Asked {
+        What::Guests(what) => what.with(&guests::open(&config).await?).await,
+        What::Partners(what) => what.with(&partners::open(&config).await?).await,
+    }
+}
+
+impl Do {
+    async fn with<K: Shown>(self, room: &K) -> Result<ExitCode, Error> {
+        match self {
+            Self::Plan { json, save } => plan(room, json, save).await,
+            Self::Apply {
                 plan,
                 accept_removals,
                 yes,
                 json,
-            };
-            apply(&room, &asked).await
+            } => {
+                let approved = plan.as_deref().map(Saved::read).transpose()?;
+                let asked = Asked {
+                    approved,
+                    accept_removals,
+                    yes,
+                    json,
+                };
+                let turn = Turn::begin(room).await?;
+                let code = apply(&turn, &asked).await;
+                turn.end().await;
+                code
+            }
         }
     }
 }
 
-async fn open(config: &Config) -> Result<Sync, Error> {
-    let settings = assembly::guests_sync_settings(config)?
-        .ok_or_else(|| missing("[directory] or no [mapping] section"))?;
-    Ok(Sync::new(settings, tools(config).await?)?)
-}
-
 /// A plan that somebody may be about to approve is never overwritten.
-pub(super) fn not_kept(path: &Path, error: &std::io::Error) -> Error {
+fn not_kept(path: &Path, error: &std::io::Error) -> Error {
     let path = path.display();
     Error::Start(if error.kind() == std::io::ErrorKind::AlreadyExists {
         format!("{path} is there already and is left as it is: name another file, or remove it")
@@ -204,50 +219,42 @@ pub(super) async fn tools(config: &Config) -> Result<Tools, Error> {
     })
 }
 
-async fn plan(room: &Sync, json: bool, save: Option<PathBuf>) -> Result<ExitCode, Error> {
+async fn plan<K: Shown>(room: &K, json: bool, save: Option<PathBuf>) -> Result<ExitCode, Error> {
     let look = room.look().await?;
-    let saved = Saved::of(&look);
+    let saved = K::saved(&look);
     if let Some(path) = &save {
         let kept = saved.write(path);
         kept.map_err(|error| not_kept(path, &error))?;
     }
     let mut out = std::io::stdout().lock();
     if json {
-        let text = serde_json::to_string(&saved).map_err(std::io::Error::from)?;
-        writeln!(out, "{}", safe_json(&text))?;
+        let mut plan = serde_json::to_value(&saved).map_err(std::io::Error::from)?;
+        if let (Some(plan), [_, ..]) = (plan.as_object_mut(), K::LIMITS) {
+            plan.insert(String::from("limits"), json!(K::LIMITS));
+        }
+        writeln!(out, "{}", safe_json(&plan.to_string()))?;
         return Ok(ExitCode::SUCCESS);
     }
-    write!(out, "{}", table(&look, &saved))?;
+    write!(out, "{}", table::<K>(&look, &saved))?;
     if let Some(path) = &save {
         writeln!(out, "kept in {}", path.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-struct Asked {
-    plan: Option<PathBuf>,
+struct Asked<K: Shown> {
+    approved: Option<Plan<K>>,
     accept_removals: Option<usize>,
     yes: bool,
     json: bool,
 }
 
-async fn apply(room: &Sync, asked: &Asked) -> Result<ExitCode, Error> {
-    let approved = asked.plan.as_deref().map(Saved::read).transpose()?;
-    let turn = room.begin().await?;
-    let code = applied(&turn, asked, approved.as_ref()).await;
-    turn.end().await;
-    code
-}
-
-async fn applied(
-    turn: &Turn<'_>,
-    asked: &Asked,
-    approved: Option<&Saved>,
-) -> Result<ExitCode, Error> {
+async fn apply<K: Shown>(turn: &Turn<'_, K>, asked: &Asked<K>) -> Result<ExitCode, Error> {
+    let approved = asked.approved.as_ref();
     let mut look = or_differences(turn.look(approved).await)?;
-    let saved = Saved::of(&look);
-    if approved.is_none() && !asked.yes && !look.plan.steps.is_empty() {
-        confirm(&table(&look, &saved))?;
+    let saved = K::saved(&look);
+    if approved.is_none() && !asked.yes && !saved.steps.is_empty() {
+        confirm(&table::<K>(&look, &saved))?;
         // Somebody may have thought about it over night: what was shown is done, or nothing.
         look = or_differences(turn.look(Some(&saved)).await)?;
     }
@@ -262,9 +269,9 @@ async fn applied(
         plan: approved.map(Saved::id),
     };
     let terminal = std::io::stderr().is_terminal();
-    let progress = move |number: usize, of: usize, step: &Step| {
+    let progress = move |number: usize, of: usize, step: &K::Step| {
         if terminal {
-            let line = format!("{number}/{of} {} {}", step.act.as_str(), shown(&step.sam));
+            let line = format!("{number}/{of} {} {}", step.act(), shown(step.account()));
             // Progress is a comfort: a terminal that went away stops nothing.
             drop(write!(std::io::stderr(), "\r\u{1b}[K{line}"));
         }
@@ -289,7 +296,7 @@ async fn applied(
     })
 }
 
-pub(super) fn confirm(table: &str) -> Result<(), Error> {
+fn confirm(table: &str) -> Result<(), Error> {
     if !std::io::stdin().is_terminal() {
         return Err(Error::NotConfirmed(
             ": nobody can be asked here, say --yes or apply a kept plan",
@@ -306,91 +313,62 @@ pub(super) fn confirm(table: &str) -> Result<(), Error> {
     }
 }
 
-fn table(look: &Look, saved: &Saved) -> String {
+fn table<K: Shown>(look: &K::Look, plan: &Plan<K>) -> String {
     let mut text = String::new();
-    if let Some(step) = &look.cut_off {
-        text.push_str(&format!(
-            "the last run was cut off at: {}\n",
-            shown(&step.to_string())
-        ));
+    if let Some(step) = K::cut_off(look) {
+        let step = shown(&step.to_string());
+        text.push_str(&format!("the last run was cut off at: {step}\n"));
     }
-    if !saved.steps.is_empty() {
+    if !plan.steps.is_empty() || !plan.left_alone.is_empty() {
         text.push_str(&format!(
             "{:<8}  {:<20}  {:<36}  {:<28}  WHY\n",
             "DO", "ACCOUNT", "PERSON (OID)", "NAME"
         ));
     }
-    for step in &saved.steps {
-        text.push_str(&format!(
-            "{:<8}  {}  {}  {}  {}\n",
-            step.act.as_str(),
-            cell(&step.sam, 20),
-            step.oid,
-            cell(&step.name, 28),
-            step.why.sentence()
-        ));
-        if let Act::Adopt { shape, dn, .. } = &step.act {
-            text.push_str(&format!("{:<8}  {}: {}\n", "", shape.sentence(), shown(dn)));
-        }
-        if let Some(group) = step.act.group() {
-            text.push_str(&format!("{:<8}  {}\n", "", shown(group)));
-        }
-        if let Act::Update { changes } = &step.act {
-            for edit in changes {
-                let value = |value: &Option<String>| {
-                    let text = value.as_deref().map(|text| cell(text, 60));
-                    text.map_or_else(
-                        || String::from("nothing"),
-                        |t| format!("{:?}", t.trim_end()),
-                    )
-                };
-                let (name, from, to) =
-                    (edit.attribute.as_str(), value(&edit.from), value(&edit.to));
-                text.push_str(&format!("{:<8}  {name}: {from} -> {to}\n", ""));
-            }
-        }
-    }
-    for left in &saved.left_alone {
-        text.push_str(&format!(
-            "{:<8}  {}  {}  {}\n",
-            "-",
-            cell(&left.sam, 20),
-            left.oid,
-            shown(&left.why)
-        ));
-    }
-    for finding in &saved.findings {
-        text.push_str(&format!(
-            "{:<9} {}  {}: {}\n",
-            finding.found.as_str(),
-            cell(&finding.sam, 20),
-            shown(&finding.dn),
-            shown(&finding.why)
-        ));
-    }
-    let counts: Vec<String> = saved
-        .counts
-        .iter()
-        .map(|(what, n)| format!("{what} {n}"))
-        .collect();
-    let sum = if counts.is_empty() {
-        String::from("nothing to do")
-    } else {
-        counts.join(", ")
+    text.push_str(&K::rows(plan));
+    let counts = plan.counts.iter().map(|(what, n)| format!("{what} {n}"));
+    let counts: Vec<String> = counts.collect();
+    let counts = match counts.as_slice() {
+        [] => String::from("nothing to do"),
+        counts => counts.join(", "),
     };
-    let (left, told) = (saved.left_alone.len(), look.world.cloud.people.len());
-    text.push_str(&format!(
-        "{sum}; left alone {left}; accounts of others {}; guests in the cloud {told}\n",
-        saved.findings.len()
-    ));
-    for reason in &saved.brake {
+    let (left, sum) = (plan.left_alone.len(), K::sum(look, plan));
+    text.push_str(&format!("{counts}; left alone {left}{sum}\n"));
+    for reason in &plan.brake {
         text.push_str(&format!("the brake would stop this: {reason}\n"));
+    }
+    if !K::LIMITS.is_empty() {
+        text.push_str("what Graph cannot do, and Entra Connect does:\n");
+    }
+    for limit in K::LIMITS {
+        text.push_str(&format!("  - {limit}\n"));
     }
     text
 }
 
+/// One row.
+pub(super) fn row(what: &str, account: &str, oid: Option<Uuid>, name: &str, why: &str) -> String {
+    let oid = oid.map_or_else(|| String::from("-"), |oid| oid.to_string());
+    let (account, name, why) = (cell(account, 20), cell(name, 28), shown(why));
+    format!("{what:<8}  {account}  {oid:<36}  {name}  {why}\n")
+}
+
+/// A line that belongs to the row above it.
+pub(super) fn below(text: &str) -> String {
+    format!("{:<8}  {}\n", "", shown(text))
+}
+
+/// A change of a value.
+pub(super) fn change(name: &str, from: Option<&String>, to: Option<&String>) -> String {
+    let value = |value: Option<&String>| match value {
+        Some(text) => format!("{:?}", cell(text, 60).trim_end()),
+        None => String::from("nothing"),
+    };
+    below(&format!("{name}: {} -> {}", value(from), value(to)))
+}
+
 /// What was seen; where it is not what was approved, the differences are told first.
-pub(super) fn or_differences<T>(look: Result<T, sync::Error>) -> Result<T, Error> {
+fn or_differences<T>(look: Result<T, sync::Error>) -> Result<T, Error> {
     if let Err(sync::Error::Changed(differences)) = &look {
         tell_differences(differences)?;
     }
@@ -409,7 +387,7 @@ fn tell_differences(differences: &[Difference]) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn tell<S: Display + Serialize>(
+fn tell<S: Display + Serialize>(
     outcome: &Outcome<S>,
     counts: &BTreeMap<String, usize>,
     json: bool,

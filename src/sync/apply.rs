@@ -4,8 +4,6 @@
 //! the next run. A step that the directory refuses is reported, and the others go on; without a directory the run ends.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,8 +16,7 @@ use super::BY;
 use super::Ends;
 use super::Error;
 use super::Sync;
-use super::journal::Journal;
-use super::journal::Line;
+use super::book::Book;
 use super::members::batches;
 use super::members::is_membership;
 use super::step::Act;
@@ -38,7 +35,6 @@ use crate::mapping::rules;
 use crate::mapping::shadow;
 use crate::mapping::shadow::SHADOW_CONTROL;
 use crate::mapping::shadow::Values;
-use crate::model::clock::Clock;
 use crate::model::names::PersonId;
 use crate::store::records::AccountLink;
 use crate::store::records::EndReason;
@@ -51,6 +47,13 @@ pub struct Outcome<S = Step> {
     pub done: usize,
     /// Steps that were not, with the reason.
     pub failed: Vec<(S, String)>,
+}
+
+impl<S> Outcome<S> {
+    /// Nothing was done, and nothing was to be.
+    pub(super) const fn is_nothing(&self) -> bool {
+        self.done == 0 && self.failed.is_empty()
+    }
 }
 
 impl<S> Default for Outcome<S> {
@@ -77,25 +80,6 @@ pub struct Run {
     pub plan: Option<String>,
 }
 
-/// The journal of a run whose steps overlap: each line is on the disk before its writer goes on.
-#[derive(Debug)]
-struct Book {
-    journal: Mutex<Journal>,
-    run: Uuid,
-    clock: Clock,
-}
-
-impl Book {
-    fn write(&self, line: &Line) -> Result<(), Error> {
-        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(journal.write(line)?)
-    }
-
-    fn time(&self) -> String {
-        super::time_text(self.clock.unix())
-    }
-}
-
 /// How many batches from the first on may be under way together: single steps of one kind, each of another person.
 fn wave(batches: &[&[Step]]) -> usize {
     let mut people = HashSet::new();
@@ -112,25 +96,13 @@ fn wave(batches: &[&[Step]]) -> usize {
 
 impl Sync {
     /// Takes the steps, several at once where one does not depend on another. The caller holds the lock.
-    pub(super) async fn carry_out(
+    pub(super) async fn take_all(
         &self,
         steps: &[Step],
         wanted: &Run,
         progress: Progress<'_>,
     ) -> Result<Outcome, Error> {
-        let book = Book {
-            journal: Mutex::new(Journal::open(&self.folder)?),
-            run: Uuid::now_v7(),
-            clock: self.tools.clock,
-        };
-        book.write(&Line::Begin {
-            run: book.run,
-            time: book.time(),
-            plan: wanted.plan.clone(),
-            tenant: self.tenant,
-            by: wanted.by.clone(),
-            steps: steps.len(),
-        })?;
+        let book = Book::begin(self, wanted, steps.len())?;
         let mut outcome = Outcome::default();
         let (all, mut first): (Vec<&[Step]>, _) = (batches(steps).collect(), 1);
         let mut left = all.as_slice();
@@ -141,13 +113,7 @@ impl Sync {
             first += wave.iter().map(|batch| batch.len()).sum::<usize>();
             left = later;
         }
-        book.write(&Line::End {
-            run: book.run,
-            time: book.time(),
-            tenant: self.tenant,
-            done: outcome.done,
-            failed: outcome.failed.len(),
-        })?;
+        book.end(&outcome)?;
         Ok(outcome)
     }
 
@@ -214,27 +180,13 @@ impl Sync {
         book: &Book,
         batch: Vec<(usize, Step)>,
     ) -> Result<Vec<(Step, Result<(), Error>)>, Error> {
-        let run = book.run;
         for (number, step) in &batch {
-            book.write(&Line::Before {
-                run,
-                time: book.time(),
-                number: *number,
-                step: step.clone(),
-            })?;
+            book.before(*number, step)?;
         }
         let steps: Vec<(usize, &Step)> = batch.iter().map(|(n, step)| (*n, step)).collect();
         let taken = self.take_patiently(&steps).await;
         for ((number, _), taken) in batch.iter().zip(&taken) {
-            book.write(&Line::After {
-                run,
-                time: book.time(),
-                number: *number,
-                outcome: match taken {
-                    Ok(()) => String::from("done"),
-                    Err(error) => error.to_string(),
-                },
-            })?;
+            book.after(*number, taken)?;
         }
         let steps = batch.into_iter().map(|(_, step)| step);
         Ok(steps.zip(taken).collect())

@@ -1,6 +1,6 @@
 //! Guests come and go by themselves: what the cloud says of them becomes accounts, ahead of the first visit and after the last.
 //!
-//! In: Graph, the directory, rules. Out: a plan ([`Sync::look`]) that can be read, kept and approved, and its execution
+//! In: Graph, the directory, rules. Out: a plan ([`Synchronization::look`]) that can be read, kept and approved, and its execution
 //! ([`Turn::apply`]), one step after the other, each in the journal.
 //!
 //! | File | What it is |
@@ -13,8 +13,9 @@
 //! | `brake.rs` | what no run does by itself: pure |
 //! | `replication.rs` | accounts that another domain controller has and this one has not heard of |
 //! | `saved.rs` | a plan as a file |
-//! | `journal.rs` | what was about to be done, and what came of it |
+//! | `journal.rs`, `book.rs` | what was about to be done, and what came of it |
 //! | `apply.rs`, `members.rs` | the steps taken |
+//! | `synchronization.rs` | what this and `partners/` have in common |
 //! | `turn.rs` | one run at a time |
 //! | `keep.rs` | runs on a schedule |
 //! | `cutoff/` | whoever has left loses running sessions, within minutes |
@@ -29,6 +30,7 @@
 mod accounts;
 pub mod adopt;
 mod apply;
+mod book;
 pub mod brake;
 mod cloud;
 pub mod cutoff;
@@ -42,12 +44,14 @@ pub mod plan;
 mod replication;
 pub mod saved;
 pub mod step;
+pub mod synchronization;
 mod take_over;
 mod turn;
 pub mod world;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -67,7 +71,6 @@ use crate::model::names::HostName;
 use crate::model::names::PersonId;
 use crate::store;
 use crate::store::Store;
-use crate::telemetry::metrics::metrics;
 
 pub use apply::Outcome;
 pub use apply::Progress;
@@ -77,10 +80,14 @@ use brake::Limits;
 use brake::Reason;
 use groups::KeptGroup;
 use journal::Past;
+pub use keep::keep;
+use plan::LeftAlone;
 use plan::Plan;
 use plan::Rules;
 use saved::Difference;
+use saved::Saved;
 use step::Step;
+use synchronization::Synchronization;
 pub use turn::Turn;
 use world::World;
 
@@ -284,20 +291,34 @@ impl Sync {
         })
     }
 
-    /// Looks at both sides and plans. Writes nothing.
-    ///
-    /// # Errors
-    /// One of the sides does not answer, or not wholly.
-    pub async fn look(&self) -> Result<Look, Error> {
-        self.look_after(&journal::past(&self.folder, None)?).await
-    }
-
     /// The room before one domain controller alone.
     fn on(&self, server: &HostName) -> Self {
         let mut room = self.clone();
         room.tools.directory = self.tools.directory.only(server);
         room.lifecycle = room.lifecycle.before(room.tools.directory.clone());
         room
+    }
+}
+
+impl Synchronization for Sync {
+    type Look = Look;
+    type Step = Step;
+    type LeftAlone = LeftAlone;
+
+    const WHOSE: &'static str = "guests";
+    const LEASE: &'static str = "sync:guests";
+    const BY: &'static str = BY;
+
+    fn tools(&self) -> &Tools {
+        &self.tools
+    }
+
+    fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn tenant(&self) -> Uuid {
+        self.tenant
     }
 
     async fn look_after(&self, past: &Past) -> Result<Look, Error> {
@@ -336,30 +357,37 @@ impl Sync {
             plan,
         })
     }
-}
 
-/// A round on a schedule, counted.
-fn count<S>(what: &'static str, round: &Result<Outcome<S>, Error>, now: i64) {
-    let (kind, steps) = match round {
-        Ok(outcome) if outcome.failed.is_empty() => ("done", (outcome.done, 0)),
-        Ok(outcome) => ("failed", (outcome.done, outcome.failed.len())),
-        Err(Error::Brake { .. }) => ("stopped", (0, 0)),
-        Err(Error::Busy(_)) => ("elsewhere", (0, 0)),
-        Err(
-            Error::Graph(_)
-            | Error::Directory(_)
-            | Error::Lifecycle(_)
-            | Error::Store(_)
-            | Error::Partial { .. }
-            | Error::BadPlan { .. }
-            | Error::OtherTenant { .. }
-            | Error::Changed(_)
-            | Error::Meanwhile(_)
-            | Error::Setup(_)
-            | Error::Folder(_),
-        ) => ("failed", (0, 0)),
-    };
-    metrics().sync_round(what, kind, steps, now);
+    async fn carry_out(
+        &self,
+        look: &Look,
+        run: &Run,
+        progress: Progress<'_>,
+    ) -> Result<Outcome, Error> {
+        let here = self.on(&look.server);
+        here.take_all(&look.plan.steps, run, progress).await
+    }
+
+    fn steps(look: &Look) -> &[Step] {
+        &look.plan.steps
+    }
+
+    fn brake(look: &Look) -> &[Reason] {
+        &look.brake
+    }
+
+    fn cut_off(look: &Look) -> Option<&Step> {
+        look.cut_off.as_ref()
+    }
+
+    fn saved(look: &Look) -> Saved {
+        let world = (look.world.tenant, look.world.now, look.world.digest());
+        Saved {
+            left_alone: look.plan.left_alone.clone(),
+            findings: look.plan.findings.clone(),
+            ..Saved::new(world, &look.plan.steps, &look.brake)
+        }
+    }
 }
 
 /// A time as people and programs read it.

@@ -19,7 +19,6 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::Error;
-use super::Look;
 use super::adopt::Finding;
 use super::brake::Reason;
 use super::plan;
@@ -28,7 +27,7 @@ use super::step::Act;
 use super::step::Step;
 use super::step::Why;
 
-pub(super) const VERSION: u32 = 1;
+const VERSION: u32 = 1;
 /// A hundred thousand steps are some 40 MB.
 const LONGEST: u64 = 256 * 1024 * 1024;
 
@@ -36,6 +35,10 @@ const LONGEST: u64 = 256 * 1024 * 1024;
 pub trait Planned: Clone + PartialEq + fmt::Display {
     /// What files of such plans are called inside.
     const KIND: &'static str;
+    /// What it does, in one word.
+    fn act(&self) -> &'static str;
+    /// The account's name.
+    fn account(&self) -> &str;
     /// Whom it is about: the id by which the journal finds its steps again.
     fn subject(&self) -> Uuid;
     /// Whether it makes something whose id only the answer tells.
@@ -50,6 +53,14 @@ pub trait Planned: Clone + PartialEq + fmt::Display {
 
 impl Planned for Step {
     const KIND: &'static str = "kerbgate-guests-plan";
+
+    fn act(&self) -> &'static str {
+        self.act.as_str()
+    }
+
+    fn account(&self) -> &str {
+        &self.sam
+    }
 
     fn subject(&self) -> Uuid {
         self.oid
@@ -111,27 +122,27 @@ pub enum Difference {
     New(String),
 }
 
-impl Saved {
-    /// What was seen, to be kept.
-    #[must_use]
-    pub fn of(look: &Look) -> Self {
+impl<S: Planned, L> Saved<S, L> {
+    /// A plan of the world of a tenant, at a time, with a hash.
+    pub(super) fn new(world: (Uuid, i64, String), steps: &[S], brake: &[Reason]) -> Self {
+        let (tenant, now, world) = world;
         let mut counts = BTreeMap::new();
-        for step in &look.plan.steps {
-            *counts.entry(step.act.as_str().to_owned()).or_insert(0) += 1;
+        for step in steps {
+            *counts.entry(step.act().to_owned()).or_insert(0) += 1;
         }
         Self {
-            kind: Step::KIND.to_owned(),
+            kind: S::KIND.to_owned(),
             version: VERSION,
             kerbgate: env!("CARGO_PKG_VERSION").to_owned(),
-            tenant: look.world.tenant,
-            made: super::time_text(look.world.now),
-            world: look.world.digest(),
+            tenant,
+            made: super::time_text(now),
+            world,
             counts,
-            removals: look.plan.removals(),
-            brake: look.brake.clone(),
-            steps: look.plan.steps.clone(),
-            left_alone: look.plan.left_alone.clone(),
-            findings: look.plan.findings.clone(),
+            removals: S::removals(steps),
+            brake: brake.to_vec(),
+            steps: steps.to_vec(),
+            left_alone: Vec::new(),
+            findings: Vec::new(),
         }
     }
 }

@@ -14,25 +14,25 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::Error;
-use super::Look;
 use super::Outcome;
 use super::Progress;
 use super::Run;
-use super::Sync;
+use super::Tools;
 use super::journal;
+use super::saved::Planned as _;
 use super::saved::Saved;
+use super::synchronization::Synchronization;
 use crate::model::clock::Clock;
 use crate::store::Store;
 use crate::store::records::Lease;
 use crate::telemetry::metrics::metrics;
 
-const NAME: &str = "sync:guests";
 const LEASE: Duration = Duration::from_secs(60);
 const PROLONG_EVERY: Duration = Duration::from_secs(15);
 
-/// Lock and lease of a run, whatever it synchronizes.
+/// Lock and lease of a run.
 #[derive(Debug)]
-pub(super) struct Hold {
+struct Hold {
     store: Option<Arc<dyn Store>>,
     clock: Clock,
     name: &'static str,
@@ -42,21 +42,9 @@ pub(super) struct Hold {
 
 /// A run under way.
 #[derive(Debug)]
-pub struct Turn<'a> {
-    room: &'a Sync,
+pub struct Turn<'a, K> {
+    room: &'a K,
     hold: Hold,
-}
-
-impl Sync {
-    /// Begins a run: nobody else may until [`Turn::end`], or the end of the process.
-    ///
-    /// # Errors
-    /// Another run is under way, or folder or store cannot be used.
-    pub async fn begin(&self) -> Result<Turn<'_>, Error> {
-        let tools = &self.tools;
-        let hold = Hold::take(&self.folder, tools.store.clone(), tools.clock, NAME).await?;
-        Ok(Turn { room: self, hold })
-    }
 }
 
 /// The folder's own name, made once.
@@ -78,12 +66,7 @@ fn fresh(path: &Path) -> io::Result<String> {
 
 impl Hold {
     /// Takes both: the lock in `folder`, the lease `name` in the store.
-    pub(super) async fn take(
-        folder: &Path,
-        store: Option<Arc<dyn Store>>,
-        clock: Clock,
-        name: &'static str,
-    ) -> Result<Self, Error> {
+    async fn take(folder: &Path, tools: &Tools, name: &'static str) -> Result<Self, Error> {
         journal::folder(folder)?;
         let path = folder.join("lock");
         let lock = File::options()
@@ -99,8 +82,8 @@ impl Hold {
             Err(fs::TryLockError::Error(error)) => return Err(error.into()),
         }
         let hold = Self {
-            store,
-            clock,
+            store: tools.store.clone(),
+            clock: tools.clock,
             name,
             holder: holder(folder)?,
             _lock: lock,
@@ -110,7 +93,7 @@ impl Hold {
     }
 
     /// Takes the lease, or keeps it.
-    pub(super) async fn renew(&self) -> Result<(), Error> {
+    async fn renew(&self) -> Result<(), Error> {
         if let Some(store) = &self.store
             && !store.take_lease(&self.lease(), self.clock.unix()).await?
         {
@@ -129,10 +112,7 @@ impl Hold {
     }
 
     /// Does `work` for as long as the lease is ours; cut off, it is as if the process had been killed.
-    pub(super) async fn during<T>(
-        &self,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+    async fn during<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         tokio::select! {
             done = work => done,
             () = self.lost() => Err(Error::Busy(String::from("the lease was lost to another replica"))),
@@ -158,7 +138,7 @@ impl Hold {
     }
 
     /// Gives the lease back.
-    pub(super) async fn give_back(self) {
+    async fn give_back(self) {
         if let Some(store) = &self.store {
             // If it stays, it ends by itself.
             drop(store.give_lease_back(self.name, &self.holder).await);
@@ -178,15 +158,27 @@ fn still_ours(prolonged: Option<bool>, kept: Instant, asked: Instant) -> Option<
     }
 }
 
-impl Turn<'_> {
+impl<'a, K: Synchronization> Turn<'a, K> {
+    /// Begins a run: nobody else may until [`Turn::end`], or the end of the process.
+    ///
+    /// # Errors
+    /// Another run is under way, or folder or store cannot be used.
+    pub async fn begin(room: &'a K) -> Result<Self, Error> {
+        let hold = Hold::take(room.folder(), room.tools(), K::LEASE).await?;
+        Ok(Self { room, hold })
+    }
+
     /// What would be done now; `approved`: it must be what that plan says.
     ///
     /// # Errors
     /// A side does not answer; the plan is another tenant's; the world has changed.
-    pub async fn look(&self, approved: Option<&Saved>) -> Result<Look, Error> {
+    pub async fn look(
+        &self,
+        approved: Option<&Saved<K::Step, K::LeftAlone>>,
+    ) -> Result<K::Look, Error> {
         let id = approved.map(Saved::id);
-        let past = journal::past(&self.room.folder, id.as_deref())?;
-        let here = self.room.tenant;
+        let past = journal::past(self.room.folder(), id.as_deref())?;
+        let here = self.room.tenant();
         if let Some(plan) = approved
             .map(|saved| saved.tenant)
             .filter(|plan| *plan != here)
@@ -195,7 +187,7 @@ impl Turn<'_> {
         }
         let look = self.hold.during(self.room.look_after(&past)).await?;
         if let Some(saved) = approved {
-            let differences = saved.differences(&look.plan.steps, &past.begun);
+            let differences = saved.differences(K::steps(&look), &past.begun);
             if !differences.is_empty() {
                 return Err(Error::Changed(differences));
             }
@@ -206,35 +198,30 @@ impl Turn<'_> {
     /// Carries out what `look` has planned, unless the brake stops it. `accepted`: how many removals somebody has accepted.
     ///
     /// # Errors
-    /// The brake, the journal, or a directory that does not answer any more: what was not done is left to the next run.
+    /// The brake, the journal, or a side that does not answer any more: what was not done is left to the next run.
     pub async fn apply(
         &self,
-        look: &Look,
+        look: &K::Look,
         accepted: Option<usize>,
         run: &Run,
-        progress: Progress<'_>,
-    ) -> Result<Outcome, Error> {
-        let removals = look.plan.removals();
-        let (steps, braked) = (look.plan.steps.len(), !look.brake.is_empty());
-        metrics().sync_plan("guests", steps, removals, braked);
-        if !look.brake.is_empty() && accepted != Some(removals) {
+        progress: Progress<'_, K::Step>,
+    ) -> Result<Outcome<K::Step>, Error> {
+        let (steps, reasons) = (K::steps(look), K::brake(look));
+        let removals = K::Step::removals(steps);
+        metrics().sync_plan(K::WHOSE, steps.len(), removals, !reasons.is_empty());
+        if !reasons.is_empty() && accepted != Some(removals) {
             return Err(Error::Brake {
-                reasons: look.brake.clone(),
+                reasons: reasons.to_vec(),
                 removals,
             });
         }
-        if look.plan.steps.is_empty() {
+        if steps.is_empty() {
             return Ok(Outcome::default());
         }
         // Somebody may have thought about it for longer than a lease lasts.
         self.hold.renew().await?;
-        self.hold
-            .during(
-                self.room
-                    .on(&look.server)
-                    .carry_out(&look.plan.steps, run, progress),
-            )
-            .await
+        let work = self.room.carry_out(look, run, progress);
+        self.hold.during(work).await
     }
 
     /// Gives the lease back.

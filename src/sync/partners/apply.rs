@@ -34,8 +34,8 @@ use crate::sync::Progress;
 use crate::sync::Run;
 use crate::sync::apply::BREATH;
 use crate::sync::apply::is_connection;
-use crate::sync::journal::Journal;
-use crate::sync::journal::Line;
+use crate::sync::book;
+use crate::sync::book::Book;
 use crate::telemetry::metrics::metrics;
 
 /// How often, and how long apart, a person who was just made is asked for until all of Graph knows them.
@@ -44,86 +44,21 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Clocks differ by so much at most.
 const APART: i64 = 300;
 
-/// The journal of a run under way.
-struct Book<'a> {
-    journal: Journal,
-    run: Uuid,
-    number: usize,
-    room: &'a Partners,
-}
-
-impl Book<'_> {
-    fn time(&self) -> String {
-        crate::sync::time_text(self.room.tools.clock.unix())
-    }
-
-    fn before(&mut self, step: &Step) -> Result<(), Error> {
-        self.number += 1;
-        let line = Line::Before {
-            run: self.run,
-            time: self.time(),
-            number: self.number,
-            step: step.clone(),
-        };
-        Ok(self.journal.write(&line)?)
-    }
-
-    fn made(&mut self, subject: Uuid, id: Uuid) -> Result<(), Error> {
-        let line = Line::<Step>::Made {
-            run: self.run,
-            time: self.time(),
-            number: self.number,
-            subject,
-            id,
-        };
-        Ok(self.journal.write(&line)?)
-    }
-
-    fn after(&mut self, taken: &Result<(), Error>) -> Result<(), Error> {
-        let outcome = match taken {
-            Ok(()) => String::from("done"),
-            Err(error) => error.to_string(),
-        };
-        let line = Line::<Step>::After {
-            run: self.run,
-            time: self.time(),
-            number: self.number,
-            outcome,
-        };
-        Ok(self.journal.write(&line)?)
-    }
-}
-
 impl Partners {
     /// Takes the steps. The caller holds the lock.
-    pub(super) async fn carry_out(
+    pub(super) async fn take_all(
         &self,
         steps: &[Step],
         wanted: &Run,
         progress: Progress<'_, Step>,
     ) -> Result<Outcome<Step>, Error> {
-        let mut book = Book {
-            journal: Journal::open(&self.settings.folder)?,
-            run: Uuid::now_v7(),
-            number: 0,
-            room: self,
-        };
-        let (run, tenant) = (book.run, self.settings.tenant);
-        let begin = Line::<Step>::Begin {
-            run,
-            time: book.time(),
-            plan: wanted.plan.clone(),
-            tenant,
-            by: wanted.by.clone(),
-            steps: steps.len(),
-        };
-        book.journal.write(&begin)?;
+        let book = Book::begin(self, wanted, steps.len())?;
         let mut outcome = Outcome::default();
         for (number, step) in (1..).zip(steps) {
             progress(number, steps.len(), step);
-            book.before(step)?;
-            let taken = self.take(step, &mut book).await;
-            book.after(&taken)?;
+            book.before(number, step)?;
+            let taken = self.take(step, number, &book).await;
+            book.after(number, &taken)?;
             self.audit(step, wanted, &taken);
             match taken {
                 Ok(()) => {
@@ -134,21 +69,11 @@ impl Partners {
                 Err(error) => outcome.failed.push((step.clone(), error.to_string())),
             }
         }
-        let end = Line::<Step>::End {
-            run,
-            time: book.time(),
-            tenant,
-            done: outcome.done,
-            failed: outcome.failed.len(),
-        };
-        book.journal.write(&end)?;
+        book.end(&outcome)?;
         Ok(outcome)
     }
 
     fn audit(&self, step: &Step, run: &Run, taken: &Result<(), Error>) {
-        let outcome = taken
-            .as_ref()
-            .map_or_else(ToString::to_string, |()| String::from("done"));
         tracing::info!(
             target: "audit",
             event = "partner-changed",
@@ -157,15 +82,15 @@ impl Partners {
             guid = %step.guid,
             sam = step.account,
             reason = step.why.as_str(),
-            outcome,
+            outcome = book::told(taken),
             by = run.by,
             via = "sync",
         );
     }
 
-    async fn take(&self, step: &Step, book: &mut Book<'_>) -> Result<(), Error> {
+    async fn take(&self, step: &Step, number: usize, book: &Book) -> Result<(), Error> {
         if let Act::Invite { address, user_type } = &step.act {
-            return self.invite(step, address, user_type, book).await;
+            return self.invite(step, (address, user_type), number, book).await;
         }
         // Invited a moment ago: not every part of Graph knows them at once.
         let mut tries = if step.oid.is_none() { TRIES } else { 1 };
@@ -245,9 +170,9 @@ impl Partners {
     async fn invite(
         &self,
         step: &Step,
-        address: &str,
-        user_type: &str,
-        book: &mut Book<'_>,
+        (address, user_type): (&str, &str),
+        number: usize,
+        book: &Book,
     ) -> Result<(), Error> {
         let graph = &self.tools.graph;
         let mut pages = graph.with_address(address)?;
@@ -262,7 +187,7 @@ impl Partners {
         let oid = graph
             .invite(&self.invitation(step, address, user_type, None))
             .await?;
-        book.made(step.guid, oid)?;
+        book.made(number, step.guid, oid)?;
         let mut tries = TRIES;
         loop {
             tries -= 1;

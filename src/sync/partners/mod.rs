@@ -1,7 +1,7 @@
 //! Partners who have an account on premises become guests of the cloud: what Entra Connect does for them, by Graph.
 //!
-//! In: the directory, Graph, rules. Out: a plan ([`Partners::look`]) and its execution ([`Turn::apply`]), as for guests: the same
-//! journal, kept plans, brake, lock and lease.
+//! In: the directory, Graph, rules. Out: a plan and its execution, as for guests ([`Synchronization`]): the same journal, kept plans,
+//! brake, lock and lease.
 //!
 //! | File | What it is |
 //! |---|---|
@@ -10,7 +10,6 @@
 //! | `cloud.rs`, `local.rs` | how they are read |
 //! | `plan.rs`, `step.rs` | from the world to steps: pure |
 //! | `apply.rs` | the steps taken |
-//! | `turn.rs` | one run at a time, on a schedule or by command |
 //!
 //! # Why
 //! - A person and an account are one because each names the other by what never changes: the account's anchor holds the object id
@@ -25,24 +24,26 @@ mod local;
 pub mod plan;
 pub mod record;
 pub mod step;
-mod turn;
 pub mod world;
 
+use std::path::Path;
 use std::path::PathBuf;
 
 use uuid::Uuid;
 
 use super::Error;
+use super::Outcome;
+use super::Progress;
+use super::Run;
 use super::Tools;
 use super::brake;
 use super::brake::Circumstances;
 use super::brake::Limits;
 use super::brake::Load;
 use super::brake::Reason;
-use super::journal;
 use super::journal::Past;
 use super::saved;
-use super::saved::Planned as _;
+use super::synchronization::Synchronization;
 use crate::graph::Letter;
 use crate::ldap::Attribute;
 use crate::ldap::Dn;
@@ -53,7 +54,6 @@ use plan::LeftAlone;
 use plan::Plan;
 use plan::Rules;
 use step::Step;
-pub use turn::Turn;
 use world::World;
 
 /// Who writes: stands in the journal and in audit lines.
@@ -171,24 +171,37 @@ impl Partners {
     pub const fn new(settings: Settings, tools: Tools) -> Self {
         Self { settings, tools }
     }
+}
 
-    /// Looks at both sides and plans. Writes nothing.
-    ///
-    /// # Errors
-    /// One of the sides does not answer, or not wholly.
-    pub async fn look(&self) -> Result<Look, Error> {
-        self.look_after(journal::past(&self.settings.folder, None)?)
-            .await
+impl Synchronization for Partners {
+    type Look = Look;
+    type Step = Step;
+    type LeftAlone = LeftAlone;
+
+    const WHOSE: &'static str = "partners";
+    const LEASE: &'static str = "sync:partners";
+    const BY: &'static str = BY;
+
+    fn tools(&self) -> &Tools {
+        &self.tools
     }
 
-    async fn look_after(&self, past: Past<Step>) -> Result<Look, Error> {
+    fn folder(&self) -> &Path {
+        &self.settings.folder
+    }
+
+    fn tenant(&self) -> Uuid {
+        self.settings.tenant
+    }
+
+    async fn look_after(&self, past: &Past<Step>) -> Result<Look, Error> {
         let session = self.tools.directory.session().await?;
         let controller = session.root().await?.time("currentTime");
         let mut world = World {
             tenant: self.settings.tenant,
             now: self.tools.clock.unix(),
             locals: self.locals().await?,
-            making: past.making,
+            making: past.making.clone(),
             ..World::default()
         };
         cloud::read(&self.tools.graph, &self.settings, &mut world).await?;
@@ -212,34 +225,38 @@ impl Partners {
         };
         Ok(Look {
             brake: brake::judge(load, &self.settings.limits, &around),
-            cut_off: past.cut_off,
+            cut_off: past.cut_off.clone(),
             world,
             plan,
         })
     }
-}
 
-impl Saved {
-    /// What was seen, to be kept.
-    #[must_use]
-    pub fn of_partners(look: &Look) -> Self {
-        let mut counts = std::collections::BTreeMap::new();
-        for step in &look.plan.steps {
-            *counts.entry(step.act.as_str().to_owned()).or_insert(0) += 1;
-        }
-        Self {
-            kind: Step::KIND.to_owned(),
-            version: saved::VERSION,
-            kerbgate: env!("CARGO_PKG_VERSION").to_owned(),
-            tenant: look.world.tenant,
-            made: super::time_text(look.world.now),
-            world: look.world.digest(),
-            counts,
-            removals: look.plan.removals(),
-            brake: look.brake.clone(),
-            steps: look.plan.steps.clone(),
+    async fn carry_out(
+        &self,
+        look: &Look,
+        run: &Run,
+        progress: Progress<'_, Step>,
+    ) -> Result<Outcome<Step>, Error> {
+        self.take_all(&look.plan.steps, run, progress).await
+    }
+
+    fn steps(look: &Look) -> &[Step] {
+        &look.plan.steps
+    }
+
+    fn brake(look: &Look) -> &[Reason] {
+        &look.brake
+    }
+
+    fn cut_off(look: &Look) -> Option<&Step> {
+        look.cut_off.as_ref()
+    }
+
+    fn saved(look: &Look) -> Saved {
+        let world = (look.world.tenant, look.world.now, look.world.digest());
+        Saved {
             left_alone: look.plan.left_alone.clone(),
-            findings: Vec::new(),
+            ..Saved::new(world, &look.plan.steps, &look.brake)
         }
     }
 }

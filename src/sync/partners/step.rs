@@ -222,6 +222,14 @@ impl fmt::Display for Step {
 impl Planned for Step {
     const KIND: &'static str = "kerbgate-partners-plan";
 
+    fn act(&self) -> &'static str {
+        self.act.as_str()
+    }
+
+    fn account(&self) -> &str {
+        &self.account
+    }
+
     fn subject(&self) -> Uuid {
         self.guid
     }
