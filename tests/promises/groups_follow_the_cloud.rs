@@ -455,7 +455,7 @@ async fn what_must_not_be_written_to_or_believed_is_left_alone() {
         "CN=Team,OU=Staff,DC=contoso,DC=test",
     );
     company.stage.replace(boot, &inside, outside);
-    let said = company.sync(&["plan"], 1).await;
+    let said = company.sync(&["plan"], 64).await;
     assert!(said.contains("is not under groups_ou"), "{said}");
 }
 
