@@ -568,6 +568,36 @@ async fn who_leaves_here_is_out_there_and_returns_as_the_same() {
 }
 
 #[tokio::test]
+async fn an_account_that_another_controller_may_have_is_not_gone() {
+    let company = Company::new("").await;
+    let pia = company.partner("pia", &[]).await;
+    company.sync(&["apply", "--yes"], 0).await;
+    let session = company.ad.session().await.unwrap();
+    session.delete(&pia.dn).await.unwrap();
+    // A second controller, which nobody can ask: this one may not have heard of the account yet.
+    let boot = "kerbgate.toml";
+    let dc = company.stage.lab.facts.dc.clone();
+    company.stage.replace(
+        boot,
+        &format!("servers = [\"{dc}\"]"),
+        &format!("servers = [\"{dc}\", \"dc9.contoso.test\"]"),
+    );
+    company.stage.replace(
+        boot,
+        "[hosts]\n",
+        "[hosts]\n\"dc9.contoso.test\" = \"127.53.9.9\"\n",
+    );
+    let plan = company.plan().await;
+    assert_eq!(lines(&plan), [""; 0], "{plan}");
+    let why = plan["left_alone"][0]["why"].as_str().unwrap();
+    assert!(why.contains("dc9.contoso.test cannot be asked"), "{why}");
+    // After a day it would have: then the account is gone.
+    let old = json!({"properties": {"createdDateTime": "2026-01-01T00:00:00Z"}});
+    company.change(&pia.mail, old).await;
+    assert_eq!(company.planned().await, ["disable gone"]);
+}
+
+#[tokio::test]
 async fn whom_somebody_else_shuts_out_meanwhile_stays_out() {
     let company = Company::new("").await;
     let mut both = company.crowd(2).await;

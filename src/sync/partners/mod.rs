@@ -8,6 +8,7 @@
 //! | `record.rs` | what stands in the cloud user about the account |
 //! | `world.rs` | both sides, reduced to what a plan depends on |
 //! | `cloud.rs`, `local.rs` | how they are read |
+//! | `replication.rs` | accounts that another domain controller has and this one has not heard of |
 //! | `plan.rs`, `step.rs` | from the world to steps: pure |
 //! | `apply.rs` | the steps taken |
 //!
@@ -23,6 +24,7 @@ mod cloud;
 mod local;
 pub mod plan;
 pub mod record;
+mod replication;
 pub mod step;
 pub mod world;
 
@@ -205,6 +207,7 @@ impl Synchronization for Partners {
             ..World::default()
         };
         cloud::read(&self.tools.graph, &self.settings, &mut world).await?;
+        world.elsewhere = self.elsewhere(&world).await?;
         let plan = plan::plan(&world, &self.settings.rules);
         let around = Circumstances {
             controller,

@@ -506,6 +506,16 @@ impl<'a> Desk<'a> {
                 if person.enabled && !deleted {
                     plan.in_use += 1;
                 }
+                if let Some(why) = self.world.elsewhere.get(guid) {
+                    plan.left_alone.push(LeftAlone {
+                        guid: *guid,
+                        oid: Some(person.oid),
+                        account: String::new(),
+                        needs_decision: false,
+                        why: why.clone(),
+                    });
+                    continue;
+                }
                 let name = person.values.get("displayName");
                 let name = name.and_then(|name| names::clip(name, LONGEST_NAME));
                 let name = name.unwrap_or_default();

@@ -274,6 +274,10 @@ fn whom_others_disabled_stays_so_and_whom_we_did_comes_back() {
     let mut gone = in_step(&mine, &theirs);
     gone.locals.clear();
     assert_eq!(acts(&gone, &rules()), ["disable gone"]);
+    // Not here is not gone.
+    gone.elsewhere.insert(mine.guid, String::from("on dc9"));
+    assert_eq!(acts(&gone, &rules()), [""; 0]);
+    assert_eq!(plan(&gone, &rules()).left_alone[0].why, "on dc9");
     // Disabled there by somebody else: neither enabled nor deleted, whatever happens here.
     let mut other = theirs.clone();
     other.enabled = false;

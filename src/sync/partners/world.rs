@@ -23,6 +23,8 @@ pub struct World {
     pub now: i64,
     /// Accounts in scope, and those elsewhere under the account bases that carry an anchor.
     pub locals: Vec<Local>,
+    /// Accounts that were not read and may be on another domain controller all the same: why, by `objectGUID`.
+    pub elsewhere: BTreeMap<Uuid, String>,
     /// Whoever of the tenant may be one of them.
     pub people: BTreeMap<Uuid, Person>,
     /// The same of the deleted and restorable.
@@ -117,6 +119,7 @@ impl World {
         locals.sort_by_key(|local| local.guid);
         for part in [
             format!("{} {:?} {:?}", self.tenant, self.members, self.assigned),
+            format!("{:?}", self.elsewhere.keys()),
             format!("{locals:?}"),
             format!("{:?} {:?}", self.people, self.deleted),
         ] {
