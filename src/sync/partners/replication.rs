@@ -33,17 +33,15 @@ impl Partners {
             return Ok(found);
         }
         for server in self.tools.directory.servers().await? {
-            if let Err(error) = self.ask(&server, missing.keys(), &mut found).await {
-                // Who has been there for long has replicated: a controller that is gone for good keeps nobody for ever.
-                for guid in missing
-                    .iter()
-                    .filter(|(_, fresh)| **fresh)
-                    .map(|(guid, _)| guid)
-                {
-                    found.entry(*guid).or_insert_with(|| {
-                        format!("has been here for less than a day, and {server} cannot be asked for the account: {error}")
-                    });
-                }
+            let Err(error) = self.ask(&server, missing.keys(), &mut found).await else {
+                continue;
+            };
+            let why = format!(
+                "has been here for less than a day, and {server} cannot be asked for the account: {error}"
+            );
+            // Who has been there for long has replicated: a controller that is gone for good keeps nobody for ever.
+            for (guid, _) in missing.iter().filter(|(_, fresh)| **fresh) {
+                found.entry(*guid).or_insert_with(|| why.clone());
             }
         }
         Ok(found)
