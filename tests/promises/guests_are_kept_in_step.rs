@@ -544,6 +544,35 @@ async fn who_leaves_is_laid_to_rest_and_who_returns_is_the_same() {
 }
 
 #[tokio::test]
+async fn who_becomes_a_member_or_never_redeems_is_laid_to_rest() {
+    let company = Company::new().await;
+    let strict = "[sync.guests]\nexternal_members = false\n";
+    company
+        .stage
+        .replace("kerbgate.toml", "[sync.guests]\n", strict);
+    let jane = company.guest("jane", json!({})).await;
+    let _stays = company.guest("stays", json!({})).await;
+    company.follows(&["create new"; 2]).await;
+    company.change(&jane, json!({"guest": false})).await;
+    company.follows(&["disable became-member"]).await;
+    company.change(&jane, json!({"guest": true})).await;
+    company.follows(&["restore back"]).await;
+    let invited = |days: i64| {
+        let then = time::OffsetDateTime::now_utc() - time::Duration::days(days);
+        let then = then
+            .format(&time::format_description::well_known::Rfc3339)
+            .unwrap();
+        json!({"pending": true, "properties": {"externalUserStateChangeDateTime": then}})
+    };
+    company.change(&jane, invited(29)).await;
+    assert_eq!(company.planned().await, [""; 0], "there is a day left");
+    company.change(&jane, invited(30)).await;
+    company.follows(&["disable never-redeemed"]).await;
+    company.change(&jane, json!({"pending": false})).await;
+    company.follows(&["restore back"]).await;
+}
+
+#[tokio::test]
 async fn what_an_administrator_disabled_stays_so() {
     let company = Company::new().await;
     let jane = company.guest("jane", json!({})).await;
