@@ -228,11 +228,12 @@ async fn plan<K: Shown>(room: &K, json: bool, save: Option<PathBuf>) -> Result<E
     }
     let mut out = std::io::stdout().lock();
     if json {
-        let mut plan = serde_json::to_value(&saved).map_err(std::io::Error::from)?;
-        if let (Some(plan), [_, ..]) = (plan.as_object_mut(), K::LIMITS) {
-            plan.insert(String::from("limits"), json!(K::LIMITS));
-        }
-        writeln!(out, "{}", safe_json(&plan.to_string()))?;
+        let plan = Told {
+            plan: &saved,
+            limits: K::LIMITS,
+        };
+        let text = serde_json::to_string(&plan).map_err(std::io::Error::from)?;
+        writeln!(out, "{}", safe_json(&text))?;
         return Ok(ExitCode::SUCCESS);
     }
     write!(out, "{}", table::<K>(&look, &saved))?;
@@ -240,6 +241,15 @@ async fn plan<K: Shown>(room: &K, json: bool, save: Option<PathBuf>) -> Result<E
         writeln!(out, "kept in {}", path.display())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A plan as JSON; written as it goes, because it may be of a hundred thousand people.
+#[derive(Serialize)]
+struct Told<'a, P> {
+    #[serde(flatten)]
+    plan: &'a P,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    limits: &'static [&'static str],
 }
 
 struct Asked<K: Shown> {
