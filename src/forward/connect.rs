@@ -27,6 +27,7 @@ use super::http2;
 use super::pool::Connection;
 use super::resend::Counted;
 use crate::model::application::backend_tls::Client;
+use crate::model::wire::Wire;
 
 /// What is read ahead for a client that does not take it, and the largest head of an answer. hyper's own
 /// 400 KiB, twice a connection, is what a few thousand such clients would fill the memory with.
@@ -118,11 +119,14 @@ pub(super) async fn in_time<T>(
         })
 }
 
-pub(super) async fn tcp(server: &Server) -> Result<TcpStream, Error> {
-    open(server).await.map_err(|source| Error::Unreachable {
-        backend: server.to_string(),
-        source,
-    })
+pub(super) async fn tcp(server: &Server) -> Result<Wire<TcpStream>, Error> {
+    open(server)
+        .await
+        .map(Wire)
+        .map_err(|source| Error::Unreachable {
+            backend: server.to_string(),
+            source,
+        })
 }
 
 async fn open(server: &Server) -> io::Result<TcpStream> {
@@ -141,8 +145,8 @@ async fn open(server: &Server) -> io::Result<TcpStream> {
 pub(super) async fn tls(
     server: &Server,
     config: &Arc<ClientConfig>,
-    stream: TcpStream,
-) -> Result<TlsStream<TcpStream>, Error> {
+    stream: Wire<TcpStream>,
+) -> Result<TlsStream<Wire<TcpStream>>, Error> {
     let failed = |source| Error::Tls {
         backend: server.to_string(),
         source,
@@ -159,7 +163,7 @@ pub(super) async fn tls(
 /// HTTP/1.1 within TLS.
 pub(super) async fn http_in_tls(
     server: &Server,
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Wire<TcpStream>>,
 ) -> Result<Connection, Error> {
     let shown = stream.get_ref().1.peer_certificates();
     let binding = shown.and_then(|chain| binding::of(chain.first()?));

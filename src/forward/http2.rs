@@ -194,7 +194,7 @@ impl Http2 {
 
     async fn make(&self, server: &Server) -> Result<Connection, Error> {
         let stream = connect::tcp(server).await?;
-        if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(DEAD)) {
+        if let Err(error) = SockRef::from(&stream.0).set_tcp_user_timeout(Some(DEAD)) {
             tracing::debug!(%error, "a dead backend will be noticed late");
         }
         let Some(tls) = &self.tls else {

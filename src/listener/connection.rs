@@ -35,6 +35,7 @@ use super::activity::BusyBody;
 use super::activity::Overdue;
 use super::activity::Patience;
 use super::framing::Refusal;
+use super::gather::Gathered;
 use super::guard::Guard;
 use super::interim::Line;
 use super::switch::Handover;
@@ -211,8 +212,9 @@ where
 {
     let activity = Activity::new();
     let handover = Handover::default();
-    let io = TokioIo::new(Guard::http2(io, Arc::clone(&activity)));
-    let mut connection = Box::pin(
+    let io = Gathered::new(Guard::http2(io, Arc::clone(&activity)));
+    let wire = io.clone();
+    let connection = Box::pin(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(settings.max_streams)
@@ -227,13 +229,21 @@ where
             // RFC 8441 3.
             .enable_connect_protocol()
             .serve_connection(
-                io,
+                TokioIo::new(io),
                 service_fn(with_peer(peer, &activity, &handover, &ends, service)),
             ),
     );
     let patience = settings.patience();
+    let mut connection = Gathering { connection, wire };
     let ends = ends.clone();
-    watch(connection.as_mut(), &activity, patience, settings, ends).await;
+    watch(
+        Pin::new(&mut connection),
+        &activity,
+        patience,
+        settings,
+        ends,
+    )
+    .await;
 }
 
 /// What every request of a connection has in common.
@@ -351,6 +361,28 @@ where
 {
     fn wind_down(self: Pin<&mut Self>) {
         self.graceful_shutdown();
+    }
+}
+
+/// A connection whose wire is told when a poll of it is over.
+struct Gathering<C, T> {
+    connection: Pin<Box<C>>,
+    wire: Gathered<T>,
+}
+
+impl<C: Future, T: AsyncWrite + Unpin> Future for Gathering<C, T> {
+    type Output = C::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = self.connection.as_mut().poll(cx);
+        self.wire.end_of_poll(cx);
+        polled
+    }
+}
+
+impl<C: Connection, T: AsyncWrite + Unpin> Connection for Gathering<C, T> {
+    fn wind_down(mut self: Pin<&mut Self>) {
+        self.connection.as_mut().wind_down();
     }
 }
 

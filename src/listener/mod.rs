@@ -16,6 +16,7 @@ pub mod buckets;
 pub mod connection;
 pub mod forwarded;
 pub mod framing;
+pub mod gather;
 pub mod guard;
 pub mod interim;
 pub mod ordered;
@@ -53,6 +54,7 @@ use crate::listener::interim::Line;
 use crate::listener::turned_away::Lines;
 use crate::model::addresses::Networks;
 use crate::model::body::Body;
+use crate::model::wire::Wire;
 use crate::telemetry::metrics::metrics;
 
 /// Who is on the other side of a request's connection.
@@ -332,7 +334,7 @@ async fn secure<S, F>(
 {
     // In boxes of their own: a connection's task keeps the size of its largest moment as long as it lives, and it
     // would hold a TLS session for each name that the session has on its way.
-    let handshake = tokio::time::timeout(settings.handshake, tls.accept(stream));
+    let handshake = tokio::time::timeout(settings.handshake, tls.accept(Wire(stream)));
     let handshake = Box::pin(handshake);
     let too_late = async {
         ends.stop.cancelled().await;

@@ -14,3 +14,4 @@ pub mod poll;
 pub mod rates;
 pub mod secret;
 pub mod stop;
+pub mod wire;
