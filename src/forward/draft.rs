@@ -4,6 +4,8 @@
 //! for one server, sent once, and what became of it. Whether there is a second attempt is
 //! [`Forwarder`](super::Forwarder)'s business. Specifications: RFC 9110 7 and 9.1, RFC 9112 6.
 
+use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -50,13 +52,23 @@ use crate::model::application::backend_http::BackendHttp;
 use crate::route::named::Named;
 use crate::route::target::Target;
 
+/// How many headers the gateway adds to a request, apart from those that say who came.
+const OURS: usize = 10;
+
 /// A request on its way, before it is known which server gets it.
 pub(super) struct Draft<'a> {
     method: Method,
+    /// What is left of the client's. Ours join them in each attempt: they are new, and new values are dear to copy.
     headers: HeaderMap,
     pub(super) application: &'a Application,
     target: &'a Target,
     named: Option<&'a Named>,
+    /// The client's address.
+    client: &'a str,
+    /// Headers that say who came.
+    says_who: &'a [(HeaderName, HeaderValue)],
+    /// The client takes trailers in the answer.
+    takes_trailers: bool,
     /// Trailers of its body that are passed on.
     pub(super) trailers: Vec<HeaderName>,
     /// Names of identity headers, where trailers come undeclared.
@@ -65,6 +77,18 @@ pub(super) struct Draft<'a> {
     pub(super) wish: Option<Wish>,
     interim: Option<&'a OnInterim>,
 }
+
+/// A request that a connection has.
+struct Begun<F> {
+    sending: F,
+    /// It may be sent once more.
+    spare: Option<Spare>,
+    /// Where its body comes back to.
+    kept: Option<Kept>,
+}
+
+/// What a connection has to say about a request.
+type Sent = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
 
 /// What became of a request that was sent.
 pub(super) enum Asked {
@@ -110,36 +134,15 @@ impl<'a> Draft<'a> {
             BackendHttp::Http1 => Vec::new(),
             BackendHttp::Http2 | BackendHttp::Auto => identity.into_iter().cloned().collect(),
         };
-        if let Some(declared) = headers::trailer_header(&trailers) {
-            headers.insert(header::TRAILER, declared);
-        }
-        if takes_trailers && wish.is_none() {
-            // RFC 9110 10.1.4: TE speaks of one connection, and has to be listed.
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
-            headers.insert(header::CONNECTION, HeaderValue::from_static("TE"));
-        }
-        let host = published_authority(application);
-        let origin = Origin {
-            client: exchange.client,
-            host,
-            prefix: &application.prefix,
-        };
-        headers::set_origin(&mut headers, origin)?;
-        headers.remove(header::HOST);
-        if application.keep_host {
-            let host = HeaderValue::from_str(host)
-                .map_err(|_| Error::Misconfigured(application.id.to_string()))?;
-            headers.insert(header::HOST, host);
-        }
-        for (name, value) in exchange.identity {
-            headers.insert(name.clone(), value.clone());
-        }
         Ok(Self {
             method: head.method,
             headers,
             application,
             target: exchange.target,
             named: exchange.named,
+            client: exchange.client,
+            says_who: exchange.identity,
+            takes_trailers,
             identity: undeclared,
             trailers,
             wish,
@@ -147,7 +150,7 @@ impl<'a> Draft<'a> {
         })
     }
 
-    pub(super) fn request(
+    fn request(
         &self,
         server: &Server,
         token: Option<HeaderValue>,
@@ -162,9 +165,8 @@ impl<'a> Draft<'a> {
             .parse()
             .map_err(|_| misconfigured())?;
         let mut headers = self.headers.clone();
-        headers
-            .entry(header::HOST)
-            .or_insert_with(|| server.authority.clone());
+        headers.reserve(OURS + self.says_who.len());
+        self.introduce(server, &mut headers)?;
         if let Some(named) = self.named {
             let prefix = &self.application.prefix;
             named::write(named, prefix, server, &mut headers).ok_or_else(misconfigured)?;
@@ -193,6 +195,36 @@ impl<'a> Draft<'a> {
         Ok(request)
     }
 
+    /// Says who came, from where, and to which host.
+    fn introduce(&self, server: &Server, headers: &mut HeaderMap) -> Result<(), Error> {
+        let application = self.application;
+        if let Some(declared) = headers::trailer_header(&self.trailers) {
+            headers.insert(header::TRAILER, declared);
+        }
+        if self.takes_trailers && self.wish.is_none() {
+            // RFC 9110 10.1.4: TE speaks of one connection, and has to be listed.
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("TE"));
+        }
+        let host = published_authority(application);
+        let origin = Origin {
+            client: self.client,
+            host,
+            prefix: &application.prefix,
+        };
+        headers::set_origin(headers, origin)?;
+        let host = match application.keep_host {
+            true => HeaderValue::from_str(host)
+                .map_err(|_| Error::Misconfigured(application.id.to_string()))?,
+            false => server.authority.clone(),
+        };
+        headers.insert(header::HOST, host);
+        for (name, value) in self.says_who {
+            headers.insert(name.clone(), value.clone());
+        }
+        Ok(())
+    }
+
     /// A new connection to `server`, for this request.
     pub(super) async fn connected(&self, server: &Server) -> Result<Connection, Error> {
         let within = self.application.limits.connect;
@@ -203,22 +235,23 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Sends `request` on `lease`, once.
+    /// Sends the request on `lease`, once.
     pub(super) async fn once(
         &self,
         server: &Server,
         lease: &mut Lease,
-        mut request: Request<Upload>,
+        token: Option<HeaderValue>,
+        body: Upload,
     ) -> Result<Asked, Error> {
-        let watch = request.body().watch();
-        lease.with_token = request.headers().contains_key(header::AUTHORIZATION);
-        if lease.with_token {
-            lease.taint();
-        }
-        let spare = Spare::of(&request, lease);
-        let kept = request.body_mut().take_kept();
-        let sending = lease.send(request);
-        let answered = self.answered(server, &watch, sending).await;
+        let watch = body.watch();
+        // Made and handed over before anything is waited for: no future has to hold it.
+        let Begun {
+            sending,
+            spare,
+            kept,
+        } = self.begin(server, lease, token, body)?;
+        let mut sending = pin!(sending);
+        let answered = self.answered(server, &watch, sending.as_mut()).await;
         let failed = match answered.inspect_err(|_| lease.retire())? {
             Ok(response) => return Ok(Asked::Answered(response)),
             Err(failed) => failed,
@@ -227,12 +260,34 @@ impl<'a> Draft<'a> {
         Box::pin(failed_once(server, lease, &watch, failed, (spare, kept))).await
     }
 
+    /// Gives the request to the connection.
+    fn begin(
+        &self,
+        server: &Server,
+        lease: &mut Lease,
+        token: Option<HeaderValue>,
+        body: Upload,
+    ) -> Result<Begun<impl Future<Output = Sent> + use<>>, Error> {
+        let mut request = self.request(server, token, body)?;
+        lease.with_token = request.headers().contains_key(header::AUTHORIZATION);
+        if lease.with_token {
+            lease.taint();
+        }
+        let spare = Spare::of(&request, lease);
+        let kept = request.body_mut().take_kept();
+        Ok(Begun {
+            sending: lease.send(request),
+            spare,
+            kept,
+        })
+    }
+
     /// Waits for an answer to begin. As long as a body is being sent, its progress is what counts.
     async fn answered<T>(
         &self,
         server: &Server,
         watch: &Watch,
-        sending: impl Future<Output = T>,
+        mut sending: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, Error> {
         let limits = &self.application.limits;
         let until = || match watch.progress() {
@@ -241,14 +296,13 @@ impl<'a> Draft<'a> {
             // hyper is about to tell.
             Progress::Cut(_) | Progress::Gone => Instant::now() + Duration::from_secs(1),
         };
-        tokio::pin!(sending);
         loop {
             // Looked at again after `first_byte` at the latest: the end of a body may bring a deadline
             // that is earlier than the one being slept for.
             let deadline = until().min(Instant::now() + limits.first_byte);
             tokio::select! {
                 biased;
-                done = &mut sending => return Ok(done),
+                done = sending.as_mut() => return Ok(done),
                 () = tokio::time::sleep_until(deadline.into()) => {}
             }
             if until() <= Instant::now() {

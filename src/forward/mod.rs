@@ -255,7 +255,7 @@ impl Forwarder {
             Sso::Headers(_) | Sso::None => SendToken::OnChallenge,
         };
         let has_body = !body.is_end_stream();
-        let reached = self.reach(&group, &draft, &exchange).await?;
+        let mut reached = self.reach(&group, &draft, &exchange).await?;
         let renew = credential.filter(|_| has_body || send != SendToken::OnChallenge);
         let token = match renew {
             Some(credential) if has_body || reached.lease.wants_token(send) => {
@@ -267,8 +267,9 @@ impl Forwarder {
             None => Upload::new(body).0.declare(&draft.trailers),
             Some(_) => http2::upload(body, &draft.identity),
         };
-        let request = draft.request(reached.server, token, upload)?;
-        let (mut response, mut reached) = self.ask(&draft, &group, reached, request, renew).await?;
+        let mut response = self
+            .ask(&draft, &group, &mut reached, (token, upload), renew)
+            .await?;
         match credential {
             Some(credential) if !reached.lease.with_token && negotiate::is_asked(&response) => {
                 let partition = &exchange.partition;
@@ -321,14 +322,21 @@ impl Forwarder {
         let lease = self.connection(draft, server, &key, busy).await?;
         let token = make(credential, index, lease.binding()).await?;
         let empty = Upload::new(crate::model::body::empty()).0;
-        let request = draft.request(server, Some(token), empty)?;
-        let next = Reached {
+        let mut next = Reached {
             server,
             index,
             lease,
         };
-        self.ask(draft, group, next, request, Some(credential))
-            .await
+        let response = self
+            .ask(
+                draft,
+                group,
+                &mut next,
+                (Some(token), empty),
+                Some(credential),
+            )
+            .await?;
+        Ok((response, next))
     }
 
     async fn connection(
@@ -356,16 +364,16 @@ impl Forwarder {
         &self,
         draft: &Draft<'_>,
         group: &'a Group,
-        mut reached: Reached<'a>,
-        request: Request<Upload>,
+        reached: &mut Reached<'a>,
+        (token, upload): (Option<HeaderValue>, Upload),
         renew: Option<&Credential<'_>>,
-    ) -> Result<(Response<Incoming>, Reached<'a>), Error> {
+    ) -> Result<Response<Incoming>, Error> {
         let asked = draft
-            .once(reached.server, &mut reached.lease, request)
+            .once(reached.server, &mut reached.lease, token, upload)
             .await;
         group.note(reached.server, asked.as_ref().map(Asked::answer));
         let body = match asked? {
-            Asked::Answered(response) => return Ok((response, reached)),
+            Asked::Answered(response) => return Ok(response),
             Asked::Again(body, error) => {
                 tracing::debug!(%error, "sent once more");
                 body
@@ -379,11 +387,11 @@ impl Forwarder {
         &self,
         draft: &Draft<'_>,
         group: &'a Group,
-        reached: Reached<'a>,
+        reached: &mut Reached<'a>,
         body: Upload,
         renew: Option<&Credential<'_>>,
-    ) -> Result<(Response<Incoming>, Reached<'a>), Error> {
-        let mut reached = self.renewed(draft, group, reached).await?;
+    ) -> Result<Response<Incoming>, Error> {
+        self.renew(draft, group, reached).await?;
         // The connection that knew the person is gone, and a token was bound to its certificate.
         let token = match renew {
             Some(credential) => {
@@ -391,16 +399,15 @@ impl Forwarder {
             }
             None => None,
         };
-        let request = draft.request(reached.server, token, body)?;
         let asked = match draft
-            .once(reached.server, &mut reached.lease, request)
+            .once(reached.server, &mut reached.lease, token, body)
             .await
         {
             Ok(Asked::Answered(response)) => Ok(response),
             Ok(Asked::Again(_, error)) | Err(error) => Err(error),
         };
         group.note(reached.server, asked.as_ref().map(Some));
-        Ok((asked?, reached))
+        asked
     }
 
     /// The servers of an application, as it is configured now.

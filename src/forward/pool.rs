@@ -266,13 +266,9 @@ impl Lease {
     }
 
     /// The same right on a new connection; the old one ends.
-    #[must_use]
-    pub fn renewed(self, connection: Connection) -> Self {
-        Self {
-            connection,
-            reused: false,
-            ..self
-        }
+    pub fn renew(&mut self, connection: Connection) {
+        self.connection = connection;
+        self.reused = false;
     }
 
     /// Its channel binding, if it is TLS.
@@ -362,12 +358,15 @@ impl Pool {
         let slot = slot(&mut shard, key);
         let alive = Arc::clone(&slot.alive);
         let waiting = slot.waiting.get_mut(key)?;
-        self.drop_stale(waiting);
-        // The last one back is the most likely to be still open.
-        let ready = waiting
-            .iter()
-            .rposition(|one| one.connection.sender.is_ready());
-        let taken = waiting.remove(ready?)?;
+        let now = Instant::now();
+        // The last one back is the most likely to be still open. The others are left to the sweep: hundreds may wait.
+        let ready = waiting.iter().rposition(|one| {
+            one.connection.sender.is_ready() && now - one.since < self.limits.idle
+        });
+        let Some(taken) = ready.and_then(|at| waiting.remove(at)) else {
+            self.drop_stale(waiting);
+            return None;
+        };
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         Some(Lease {
             connection: taken.connection,

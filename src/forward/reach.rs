@@ -177,30 +177,21 @@ impl Forwarder {
     }
 
     /// A new connection to the same server; to another one if it takes none.
-    pub(super) async fn renewed<'a>(
+    pub(super) async fn renew<'a>(
         &self,
         draft: &Draft<'_>,
         group: &'a Group,
-        reached: Reached<'a>,
-    ) -> Result<Reached<'a>, Error> {
-        let Reached {
-            server,
-            index,
-            lease,
-        } = reached;
+        reached: &mut Reached<'a>,
+    ) -> Result<(), Error> {
         let mut tried = Tried::default();
-        match draft.connected(server).await {
+        match draft.connected(reached.server).await {
             Ok(connection) => {
-                let lease = lease.renewed(connection);
-                return Ok(Reached {
-                    server,
-                    index,
-                    lease,
-                });
+                reached.lease.renew(connection);
+                return Ok(());
             }
-            Err(error) => tried.note(draft, group, server, error),
+            Err(error) => tried.note(draft, group, reached.server, error),
         }
-        let first = server.id;
+        let first = reached.server.id;
         for (index, server) in group.in_turn(None) {
             // Who is full has enough to do without what another one left.
             let Some(busy) = Some(server)
@@ -209,13 +200,14 @@ impl Forwarder {
             else {
                 continue;
             };
-            match self.fresh(draft, server, &lease, busy).await {
+            match self.fresh(draft, server, &reached.lease, busy).await {
                 Ok(lease) => {
-                    return Ok(Reached {
+                    *reached = Reached {
                         server,
                         index,
                         lease,
-                    });
+                    };
+                    return Ok(());
                 }
                 Err(error) => tried.note(draft, group, server, error),
             }

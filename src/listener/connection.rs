@@ -271,7 +271,8 @@ where
             .map(|activity| Line::new(Arc::clone(activity), activity.interim.open()));
         request.extensions_mut().insert(peer);
         Answer {
-            answer: Box::pin(service(request)),
+            // Not `Box::pin`, which makes its thousands of bytes on the stack and copies all of them.
+            answer: Box::into_pin(Box::write(Box::new_uninit(), service(request))),
             busy: Some(busy),
             interim,
             held: None,

@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use http::request::Parts;
 
 use crate::listener::Peer;
 use crate::listener::buckets::AtOnce;
@@ -78,17 +78,17 @@ impl Admission {
     }
 
     /// The client, noted in the request's [`Peer`] for the rooms behind.
-    pub(super) fn client<B>(&self, request: &mut Request<B>) -> Result<IpAddr, Stop> {
-        let Some(peer) = request.extensions().get::<Peer>() else {
+    pub(super) fn client(&self, head: &mut Parts) -> Result<IpAddr, Stop> {
+        let Some(peer) = head.extensions.get::<Peer>() else {
             return Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         };
         let client = peer.client;
         if self.trusted.from.is_empty() {
             return Ok(client);
         }
-        let client = forwarded::client(&self.trusted, client, request.headers())
+        let client = forwarded::client(&self.trusted, client, &head.headers)
             .map_err(|bad| Stop::deny(Code::ForwardedRefused, bad.to_string()))?;
-        if let Some(peer) = request.extensions_mut().get_mut::<Peer>() {
+        if let Some(peer) = head.extensions.get_mut::<Peer>() {
             peer.comes_from(client);
         }
         Ok(client)

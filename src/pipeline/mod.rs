@@ -18,6 +18,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::Extensions;
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
@@ -47,7 +48,6 @@ use crate::listener::body::IdleBody;
 use crate::listener::body::LimitedBody;
 use crate::listener::body::TimedBody;
 use crate::listener::buckets::Key;
-use crate::listener::interim::Line;
 use crate::listener::tls::Certificates;
 use crate::mapping::Mapping;
 use crate::model::application::Application;
@@ -118,14 +118,15 @@ pub struct Pipeline {
 impl Pipeline {
     /// Answers `request`.
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        // Boxed: it goes on into the answer's body, and is large.
-        let mut trace = Box::new(Trace::begin(&request));
+        // Boxed: it goes on into the answer's body, and is large. `Box::new` would copy it there.
+        let mut trace = Box::write(Box::new_uninit(), Trace::begin(&request));
         let language = Language::from_accept(request.headers());
         let asks = Asks::of(request.method(), request.headers());
         let head_only = request.method() == Method::HEAD;
         let connects = request.method() == Method::CONNECT;
         let calls = grpc::is_call(&request);
-        let mut response = match self.walk(request, &mut trace).await {
+        let (mut head, content) = request.into_parts();
+        let mut response = match self.walk(&mut head, content, &mut trace).await {
             Ok(response) => response,
             Err(stop) => {
                 let response = self.stopped(stop, &mut trace, asks, language);
@@ -177,14 +178,14 @@ impl Pipeline {
 
     async fn walk(
         &self,
-        mut request: Request<Incoming>,
+        head: &mut Parts,
+        content: Incoming,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Stop> {
-        trace.comes_from(self.admission.client(&mut request)?);
+        trace.comes_from(self.admission.client(head)?);
         trace.hold(self.admission.gateway(trace.client)?);
         let named = trace.named();
         let named = named.map_err(|bad| Stop::deny(Code::HostMismatch, bad.to_string()))?;
-        let (mut head, content) = request.into_parts();
         let target = match Target::parse(&head.uri) {
             Err(BadTarget::Disguised(b'/')) => self.routes.with_slashes(&named.host, &head.uri)?,
             read => read.map_err(|bad| Stop::deny(Code::TargetRefused, bad.to_string()))?,
@@ -204,13 +205,13 @@ impl Pipeline {
             Matched::Application(app) => app,
             Matched::Own(path) => {
                 let host = host(&named.host)?;
-                return Box::pin(self.own(&path, &head, content, &host, trace)).await;
+                return Box::pin(self.own(&path, head, content, &host, trace)).await;
             }
             Matched::AddSlash(prefix) => return Ok(add_slash(&prefix, &target)),
         };
         trace.app = Some(Arc::clone(&app));
         trace.hold(self.admission.application(&app, trace.client)?);
-        let connects = tunnel::as_handshake(&mut head)?;
+        let connects = tunnel::as_handshake(head)?;
         let place = Place {
             routes: &self.routes,
             application: &app,
@@ -218,19 +219,19 @@ impl Pipeline {
         };
         let also = Named::take(&mut head.headers, &place)?;
         let empty = content.is_end_stream();
-        let entrance = route::entrance(&app, &head, &target, also.as_deref(), empty);
+        let entrance = route::entrance(&app, head, &target, also.as_deref(), empty);
         if let Some(closed) = &app.maintenance {
             still_open(closed, &entrance, &target, also.as_deref())?;
         }
         if let Some(cors) = &app.cors
-            && let Some(answer) = other_sites(cors, &head, trace)?
+            && let Some(answer) = other_sites(cors, head, trace)?
         {
             return Ok(answer);
         }
         let (credential, came) = match entrance {
-            Entrance::SignedIn => match self.signed_in(&head, &app, &target, trace).await {
-                Err(stop) if is_form_in_vain(&stop, &head) => {
-                    let keeping = form::keep(self, stop, &head, content, (&app, &target));
+            Entrance::SignedIn => match self.signed_in(head, &app, &target, trace).await {
+                Err(stop) if is_form_in_vain(&stop, head) => {
+                    let keeping = form::keep(self, stop, head, content, (&app, &target));
                     return Box::pin(keeping).await;
                 }
                 other => other.map(|(credential, came)| (credential, Some(came)))?,
@@ -290,7 +291,7 @@ impl Pipeline {
     /// The rooms that carry the request to the backend and its answer back.
     async fn send(
         &self,
-        mut head: Parts,
+        head: &mut Parts,
         content: Incoming,
         asked: Asked,
         (credential, came): (BackendCredential, Option<Came>),
@@ -308,19 +309,19 @@ impl Pipeline {
         if app.links.any() {
             rewrite::body::ask(&mut head.headers);
         }
-        let offer = tunnel::offer(&mut head, &content, &app, connects)?;
+        let offer = tunnel::offer(head, &content, &app, connects)?;
         let form = match &came {
             Some(Came { person, .. }) => {
                 let authn = &self.authn;
-                authn.resume(&head, &app, *person, target.as_str()).await?
+                authn.resume(head, &app, *person, target.as_str()).await?
             }
             None => None,
         };
         let (request, kept) = match form {
-            Some(form) => form::resumed(head, form),
+            Some(form) => form::resumed(taken(head), form),
             None => {
-                let content = bounded(content, &app, min_rate(&head, &app))?;
-                (Request::from_parts(head, content), None)
+                let content = bounded(content, &app, min_rate(head, &app))?;
+                (Request::from_parts(taken(head), content), None)
             }
         };
         // One host of a wildcard: its own links alone are known.
@@ -328,9 +329,7 @@ impl Pipeline {
             None => Arc::clone(&self.links),
             Some(_) => Arc::new(Links::new([&*app])),
         };
-        let interim = request.extensions().get::<Peer>();
-        let interim = interim.and_then(|peer| peer.interim.clone());
-        let interim = interim.map(|line| passed_on(line, &app, &links));
+        let interim = passed_on(request.extensions(), &app, &links);
         let outbound = Outbound {
             app: &app,
             target: &target,
@@ -339,10 +338,12 @@ impl Pipeline {
             session: came.as_ref().map(|came| came.session),
             interim: interim.as_ref(),
         };
-        let sending = exchange::send(&self.forwarder, request, outbound, &credential);
         let sent = match app.limits.total {
-            None => sending.await,
-            Some(total) => timed(Box::pin(sending), trace.began + total, total).await,
+            None => exchange::send(&self.forwarder, request, outbound, &credential).await,
+            Some(total) => {
+                let sending = exchange::send(&self.forwarder, request, outbound, &credential);
+                timed(Box::pin(sending), trace.began + total, total).await
+            }
         };
         let resumed = kept.is_some();
         let mut response = match kept {
@@ -595,13 +596,23 @@ fn mark_for_other_sites(headers: &mut HeaderMap, trace: &Trace) {
 }
 
 /// What a backend says before its answer, said to the client with the links that it can use.
-fn passed_on(line: Line, app: &Arc<Application>, links: &Arc<Links>) -> OnInterim {
+fn passed_on(
+    extensions: &Extensions,
+    app: &Arc<Application>,
+    links: &Arc<Links>,
+) -> Option<OnInterim> {
+    let line = extensions.get::<Peer>()?.interim.clone()?;
     let (app, links) = (Arc::clone(app), Arc::clone(links));
-    Arc::new(move |status, headers| {
+    Some(Arc::new(move |status, headers| {
         let mut headers = headers.clone();
         rewrite::response(&mut headers, &app, &links);
         line.send(status, &headers);
-    })
+    }))
+}
+
+/// The head, for the one who sends it on. The walk only borrows it: each future in between would have room for its own.
+fn taken(head: &mut Parts) -> Parts {
+    std::mem::replace(head, Request::new(()).into_parts().0)
 }
 
 /// The request's body within the application's limits.
