@@ -41,6 +41,7 @@ use super::interim::Line;
 use super::switch::Handover;
 use super::turned_away;
 use crate::model::body::Body;
+use crate::model::in_place;
 use crate::model::poll;
 use crate::model::stop::Code;
 
@@ -271,8 +272,7 @@ where
             .map(|activity| Line::new(Arc::clone(activity), activity.interim.open()));
         request.extensions_mut().insert(peer);
         Answer {
-            // Not `Box::pin`, which makes its thousands of bytes on the stack and copies all of them.
-            answer: Box::into_pin(Box::write(Box::new_uninit(), service(request))),
+            answer: in_place::pinned(|| service(request)),
             busy: Some(busy),
             interim,
             held: None,

@@ -9,6 +9,7 @@ pub mod application;
 pub mod body;
 pub mod claims;
 pub mod clock;
+pub mod in_place;
 pub mod names;
 pub mod poll;
 pub mod rates;

@@ -59,6 +59,7 @@ use crate::model::application::maintenance::Maintenance;
 use crate::model::body;
 use crate::model::body::Body;
 use crate::model::clock::Clock;
+use crate::model::in_place;
 use crate::model::names::HostName;
 use crate::model::names::PersonId;
 use crate::model::stop::Code;
@@ -118,8 +119,8 @@ pub struct Pipeline {
 impl Pipeline {
     /// Answers `request`.
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        // Boxed: it goes on into the answer's body, and is large. `Box::new` would copy it there.
-        let mut trace = Box::write(Box::new_uninit(), Trace::begin(&request));
+        // Boxed: it goes on into the answer's body, and is large.
+        let mut trace = in_place::boxed(|| Trace::begin(&request));
         let language = Language::from_accept(request.headers());
         let asks = Asks::of(request.method(), request.headers());
         let head_only = request.method() == Method::HEAD;
@@ -338,12 +339,12 @@ impl Pipeline {
             session: came.as_ref().map(|came| came.session),
             interim: interim.as_ref(),
         };
+        // Boxed: it is awaited in one of two ways, and a future that is moved is copied.
+        let exchange = || exchange::send(&self.forwarder, request, outbound, &credential);
+        let sending = in_place::pinned(exchange);
         let sent = match app.limits.total {
-            None => exchange::send(&self.forwarder, request, outbound, &credential).await,
-            Some(total) => {
-                let sending = exchange::send(&self.forwarder, request, outbound, &credential);
-                timed(Box::pin(sending), trace.began + total, total).await
-            }
+            None => sending.await,
+            Some(total) => timed(sending, trace.began + total, total).await,
         };
         let resumed = kept.is_some();
         let mut response = match kept {
