@@ -184,6 +184,13 @@ impl House {
         outcome
     }
 
+    /// Whether the configuration in `path` says something else now, or cannot be read.
+    pub(super) async fn is_outdated(&self, path: PathBuf) -> bool {
+        let current = self.current.lock().await.config.prints.clone();
+        let read = tokio::task::spawn_blocking(move || config::load(&path)).await;
+        !matches!(read, Ok(Ok(now)) if now.prints.changed(&current).is_empty())
+    }
+
     async fn replace(&self, current: &mut Generation, mut config: Config) -> Outcome {
         let needs_restart = keep_what_cannot_change(&mut config, &current.config);
         let changed = config.prints.changed(&current.config.prints);

@@ -49,6 +49,8 @@ pub(super) async fn serve(house: Arc<House>, path: PathBuf, mut hangup: Signal) 
     let mut folders = Folders::new(sender, house.state_dir().await);
     let mut seen = Look::at(&house, &path).await;
     folders.follow(&seen);
+    // Whoever changed a file since it was read at the start could not be seen.
+    let mut outdated = house.is_outdated(path.clone()).await;
     let mut certificates = Instant::now();
     loop {
         if certificates <= Instant::now() {
@@ -56,6 +58,7 @@ pub(super) async fn serve(house: Arc<House>, path: PathBuf, mut hangup: Signal) 
             house.warn_of_certificates(CERTIFICATES_BEFORE);
         }
         let asked = tokio::select! {
+            () = std::future::ready(()), if std::mem::take(&mut outdated) => true,
             heard = hangup.recv() => heard.is_some(),
             () = rested(&mut news) => false,
             () = sleep(SLOW_LOOK) => false,
