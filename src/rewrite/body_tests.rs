@@ -176,7 +176,7 @@ const HTML: [(&str, &str); 26] = [
     ("<a href=\"/app/x", "<a href=\"/app/x"),
 ];
 
-const CSS: [(&str, &str); 6] = [
+const CSS: [(&str, &str); 8] = [
     ("a{b:url(/app/x)}", "a{b:url(/w/x)}"),
     (
         "a{b:URL( \"//shop.corp/x\" )}",
@@ -189,6 +189,9 @@ const CSS: [(&str, &str); 6] = [
     ),
     ("a{b:curl(/app/x)}", "a{b:curl(/app/x)}"),
     ("a{b:url(/app/x", "a{b:url(/w/x"),
+    // Read as one reference, and so again when it is translated.
+    ("url(/app/url(/app/", "url(/w/url(/app/"),
+    ("url(/w/url(/app/", "url(/w/url(/app/"),
 ];
 
 const JSON: [(&str, &str); 9] = [

@@ -327,14 +327,17 @@ fn rooted(text: &[u8], last: bool, context: &Context<'_>) -> Step {
         None => return Step::More,
     };
     let reference = std::str::from_utf8(window.get(..length).unwrap_or_default());
-    match reference.ok().and_then(|found| context.published(found)) {
-        Some(better) => {
+    match reference {
+        // Passed over as a whole, translated or not: what is within it is not read in another way the next time.
+        Ok(found) => {
+            let better = context.published(found);
+            let better = better.unwrap_or_else(|| found.to_owned());
             let inner = Scanner::new().whole(&better, context);
             let better = inner.unwrap_or(better);
             let mut with = text.get(..at).unwrap_or_default().to_vec();
             with.extend_from_slice(better.as_bytes());
             Step::Swap(at + length, with)
         }
-        None => Step::Pass,
+        Err(_) => Step::Pass,
     }
 }
