@@ -113,8 +113,11 @@ impl Browser {
                 return first;
             }
             if began.elapsed() > PATIENCE {
+                // What a person sees: Chromium's own error page names its error there, and its
+                // source is a thousand lines in which nobody finds it.
                 let (url, title) = (self.url().await, self.title().await);
-                panic!("no {css} on {url} ({title}):\n{}", self.source().await);
+                let seen = self.script("return document.body.innerText").await;
+                panic!("no {css} on {url} ({title}):\n{}", text(&seen));
             }
             tokio::time::sleep(POLL).await;
         }
