@@ -9,7 +9,8 @@
 //! script and load nothing: one page is one response, so it also works when everything behind us is broken,
 //! and its content security policy can forbid all but its own style sheet, named by its hash.
 //! Values are escaped by the templates (askama); `|safe` stands only at our own style sheet and scripts.
-//! Two pages have a script, [`Pages::leave`] and [`Pages::arrive`]; both are left in time without it, too.
+//! Three pages have a script: [`Pages::leave`], [`Pages::arrive`] and [`Pages::waiting`]. The first two are left in time without
+//! it, too; the third where the address has no part behind `#`, and with its button always.
 
 use std::time::Duration;
 
@@ -56,7 +57,12 @@ pub struct Pages {
     sign_out_policy: HeaderValue,
     leave_policy: HeaderValue,
     arrive_policy: HeaderValue,
+    waiting_policy: HeaderValue,
 }
+
+/// Asks again where the answer's Refresh cannot: HTML, "navigate", takes an address that has `#` in it and is otherwise
+/// the page's own for a place on the page.
+const WAIT: &str = include_str!("templates/wait.js");
 
 /// A walk that ended early, as the visitor may know it.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +132,8 @@ struct WaitingPage<'a> {
     status: &'static str,
     go_on: &'static str,
     application: Option<&'a str>,
+    seconds: u64,
+    script: &'static str,
 }
 
 #[derive(Template)]
@@ -171,6 +179,7 @@ impl Pages {
             sign_out_policy: policy(&hash, "'self' https:"),
             leave_policy: way::policy(&hash, way::LEAVE),
             arrive_policy: way::policy(&hash, way::ARRIVE),
+            waiting_policy: way::policy(&hash, WAIT),
             style,
             brand,
         }
@@ -228,6 +237,7 @@ impl Pages {
         language: Language,
     ) -> Response<Body> {
         let words = text::words(language);
+        let seconds = again_in.as_secs().max(1);
         let page = WaitingPage {
             frame: self.frame(language),
             title: words.waiting.title,
@@ -236,10 +246,13 @@ impl Pages {
             status: words.waiting_status,
             go_on: words.go_on,
             application,
+            seconds,
+            script: WAIT,
         };
         let mut response = self.page(StatusCode::ACCEPTED, &page, language);
-        let seconds = HeaderValue::from(again_in.as_secs().max(1));
-        response.headers_mut().insert(header::REFRESH, seconds);
+        let headers = response.headers_mut();
+        headers.insert(header::REFRESH, HeaderValue::from(seconds));
+        headers.insert(header::CONTENT_SECURITY_POLICY, self.waiting_policy.clone());
         response
     }
 

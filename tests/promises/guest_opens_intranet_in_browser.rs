@@ -21,7 +21,13 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Self {
+        Self::with_mapping("").await
+    }
+
+    async fn with_mapping(settings: &str) -> Self {
         let stage = Stage::new().await;
+        let settings = format!("[mapping]\n{settings}");
+        stage.replace("kerbgate.toml", "[mapping]\n", &settings);
         let entra = stage.entra(&[]).await;
         let gateway = stage.gateway().await;
         let facts = &stage.lab.facts;
@@ -112,6 +118,23 @@ async fn a_new_guest_walks_through_both_applications_and_out_again() {
     browser.arrive(&scene.sign_in_page()).await;
     // Signed out there, too: the person is asked again, not waved through.
     browser.find("button[name='login']").await;
+}
+
+/// A `Refresh` to the address where a browser is already, with `#` in it, only moves within the page (HTML, "navigate"):
+/// the guest would wait there for ever.
+#[tokio::test]
+async fn who_waits_for_their_account_goes_on_by_themselves_to_the_part_the_link_named() {
+    for part in ["#section-2", ""] {
+        let scene = Scene::with_mapping("patience = \"0ms\"\n").await;
+        let (login, _) = scene.entra.new_guest("waits", &ROLES).await;
+        let wanted = format!("{}{part}", scene.url("intranet"));
+        scene.browser.open(&wanted).await;
+        scene.sign_in(&login).await;
+        scene.browser.find("#who").await;
+        assert_eq!(scene.browser.url().await, wanted);
+        let waited = scene.gateway.log().contains("account-in-preparation");
+        assert!(waited, "the guest was in at once: nothing was tried");
+    }
 }
 
 #[tokio::test]
