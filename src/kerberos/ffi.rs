@@ -1,4 +1,4 @@
-//! The only unsafe code of the house: the credential calls that libgssapi lacks.
+//! The only unsafe code of the house: the credential calls that libgssapi lacks, and the process's end.
 //!
 //! In: the gateway's principal and keytab, or a credential and a client's name. Out: a [`Portable`]
 //! credential, bytes that open into an independent copy (`gss_export_cred`, `gss_import_cred`).
@@ -9,10 +9,13 @@
 //! one hanging exchange stop everybody. Each call works on its own copy: private MEMORY cache, own lock.
 #![expect(
     unsafe_code,
-    reason = "libgssapi 0.11 has no gss_acquire_cred_from, no gss_export_cred and hides its raw handles"
+    reason = "libgssapi 0.11 has no gss_acquire_cred_from, no gss_export_cred and hides its raw handles; \
+              std has no handler of the process's end and no way out past those of others"
 )]
 
 use std::ffi::CString;
+use std::ffi::c_int;
+use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::ptr;
@@ -408,4 +411,29 @@ fn c_string(text: &str) -> Result<CString, GssFailure> {
         minor: 0,
         text: "a name holds a zero byte".to_owned(),
     })
+}
+
+mod c {
+    use super::c_int;
+    use super::c_void;
+
+    unsafe extern "C" {
+        pub(super) fn on_exit(
+            handler: extern "C" fn(c_int, *mut c_void),
+            argument: *mut c_void,
+        ) -> c_int;
+        pub(super) safe fn _exit(status: c_int) -> !;
+    }
+}
+
+/// Has `handler` called with the exit status when the process ends by `exit` or by the end of `main`,
+/// before the finalizers of the libraries (on_exit(3)). False: the C library has no room for one more.
+pub(super) fn on_exit(handler: extern "C" fn(c_int, *mut c_void)) -> bool {
+    // SAFETY: the handler is a function of this program, never unloaded; it makes nothing of its argument.
+    unsafe { c::on_exit(handler, ptr::null_mut()) == 0 }
+}
+
+/// Ends the process now: no handler, no finalizer, no buffer of the C library (_exit(2)).
+pub(super) fn leave(status: c_int) -> ! {
+    c::_exit(status)
 }

@@ -24,7 +24,7 @@
 //! | `sasl.rs` | the gateway's own identity towards the directory, and nowhere else |
 //! | `address.rs`, `probe.rs`, `kdc.rs` | where the KDCs are, whether they answer, in which order they are asked |
 //! | `krb5_conf.rs` | the file that tells libkrb5, and the process's environment |
-//! | `ask.rs`, `workers.rs` | one question in bounded time; the threads |
+//! | `ask.rs`, `workers.rs`, `ending.rs` | one question in bounded time; the threads; their end |
 //! | `diagnose.rs`, `error.rs` | what went wrong, and the command that fixes it |
 //! | `spnego.rs`, `der.rs`, `ffi.rs` | bytes; the only unsafe code of the house |
 
@@ -34,6 +34,7 @@ mod ask;
 mod delegate;
 mod der;
 mod diagnose;
+mod ending;
 mod error;
 mod ffi;
 mod kdc;

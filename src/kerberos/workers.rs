@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::ending;
+
 /// Why a call was not made, or not waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
@@ -86,6 +88,7 @@ const LEFT: u8 = 3;
 
 impl Workers {
     pub(super) fn start(name: &str, threads: usize, limit: usize) -> io::Result<Self> {
+        ending::watch();
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             wake: Condvar::new(),
@@ -187,6 +190,7 @@ impl Shared {
 
     fn work(&self) {
         while let Some(job) = self.next() {
+            let Some(_call) = ending::begin() else { return };
             self.busy.fetch_add(1, Ordering::Relaxed);
             (job.run)();
             self.busy.fetch_sub(1, Ordering::Relaxed);

@@ -15,9 +15,11 @@ use tokio::net::TcpStream;
 
 use crate::alone::Room;
 use crate::alone::alone;
+use crate::alone::alone_with;
 use crate::alone::code;
 use crate::alone::http;
 use crate::alone::person;
+use crate::lab::eventually;
 
 /// Twice what the settings promise: probe and second attempt; the machine may be busy.
 const SECONDS: Duration = Duration::from_secs(6);
@@ -200,4 +202,30 @@ fn something_that_is_no_kdc_is_left_out() {
         };
         assert!(skew.is_some_and(|seconds| seconds.abs() < 5), "{skew:?}");
     });
+}
+
+#[test]
+fn who_ends_while_a_call_is_out_ends_well() {
+    let me = concat!(module_path!(), "::who_ends_while_a_call_is_out_ends_well");
+    // The loader tells whose initializers and finalizers it runs.
+    let said = alone_with(me, &[("LD_DEBUG", "files")], async |room| {
+        // Connections are taken by the kernel and never answered, as long as the process lives.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let silent: &'static _ = Box::leak(Box::new(silent));
+        let delegator = start(&room, &[silent.local_addr().unwrap().to_string()]);
+        let asking = delegator.clone();
+        tokio::spawn(async move { asking.ready().await });
+        eventually("a thread is in a call", async || {
+            delegator.status().kdc_lane.busy == 1
+        })
+        .await;
+    });
+    // libkrb5 does not lose its locks under that thread, which would abort the process.
+    let Some(said) = said else { return };
+    let tells = |what: &str| {
+        said.lines()
+            .any(|line| line.contains(what) && line.contains("libkrb5.so"))
+    };
+    assert!(tells("calling init: "), "{said}");
+    assert!(!tells("calling fini: "), "{said}");
 }
